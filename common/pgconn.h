@@ -69,15 +69,15 @@ struct pgconn {
     uv_timer_t timer;           /* the deadline of a try, or the pause before the next */
     uv_work_t start;            /* PQconnectStart, on the pool */
     uv_work_t cancel;           /* PQcancel, on the pool */
-    PGcancel *cancel_request;
-    unsigned handles;    /* what libuv still holds of ours; close ends at zero */
-    unsigned host;       /* the one to try next, counted through the list */
-    unsigned failures;   /* tries since the last good connection */
-    unsigned statements; /* sent and not ended, syncs included */
-    bool starting;       /* `start` is with the pool */
-    bool cancelling;     /* `cancel` is with the pool */
-    bool lost;           /* to be taken down on the next turn */
-    bool said_down;      /* the log knows that the database is away */
+    PGcancel *cancel_request;   /* while `cancel` is with the pool */
+    unsigned handles;           /* what libuv still holds of ours; close ends at zero */
+    unsigned hosts;             /* in the list, at least 1 */
+    unsigned host;              /* the one to try next, counted through the list again and again */
+    unsigned failures;          /* tries since the last good connection */
+    unsigned statements;        /* sent and not ended, syncs included */
+    bool starting;              /* `start` is with the pool */
+    bool lost;                  /* to be taken down on the next turn */
+    bool said_down;             /* the log knows that the database is away */
     bool closing;
     char reason[256];
     void (*closed_cb)(struct pgconn *pgconn);

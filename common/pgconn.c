@@ -1,0 +1,612 @@
+/* libpq on a libuv loop: see the header.
+ *
+ * Life of a connection, all transitions in this file:
+ *
+ *     DOWN ──try_begin──▶ CONNECTING ──polled──▶ UP
+ *      ▲ pause               │ try_failed         │ lost, then connection_lost
+ *      └─────────────────────┴────────────────────┘
+ */
+#include "common/pgconn.h"
+
+#include "common/log.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { BACKOFF_FIRST = 100, BACKOFF_LAST = 10 * 1000 };
+
+/* A uv_poll_t is tied to one descriptor, and libpq may change its own while it connects. The handle
+ * therefore has a life of its own: the old one closes in its own time while a new one is polled. */
+struct pgconn_watch {
+    uv_poll_t poll;
+    struct pgconn *pgconn;
+    int descriptor;
+};
+
+static void try_begin(struct pgconn *pgconn);
+static void try_failed(struct pgconn *pgconn, const char *words);
+static void connection_lost(struct pgconn *pgconn);
+static void connection_polled(struct pgconn *pgconn);
+static void connection_readable(struct pgconn *pgconn);
+
+/* Words. */
+
+static char *words_flatten(const char *text, char *words, size_t size)
+{
+    size_t length = 0;
+    for (bool space = false; *text && length + 2 < size; text++) {
+        if (strchr(" \t\r\n", *text)) {
+            space = length > 0;
+            continue;
+        }
+        if (space)
+            words[length++] = ' ';
+        space = false;
+        words[length++] = *text;
+    }
+    words[length] = '\0';
+    return words;
+}
+
+char *pgconn_words(const PGresult *result, char *words, size_t size)
+{
+    const char *primary = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
+    return words_flatten(primary ? primary : PQresultErrorMessage(result), words, size);
+}
+
+const char *pgconn_sqlstate(const PGresult *result)
+{
+    const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+    return sqlstate ? sqlstate : "";
+}
+
+/* The server ends the session with it, as after pg_terminate_backend. */
+static bool is_fatal(const PGresult *result)
+{
+    const char *severity = PQresultErrorField(result, PG_DIAG_SEVERITY_NONLOCALIZED);
+    return severity && (strcmp(severity, "FATAL") == 0 || strcmp(severity, "PANIC") == 0);
+}
+
+/* What the server says unasked. Its parting words to an idle session come this way, too, and are
+ * kept as the reason, for all that follows them is an end of file. */
+static void notice_cb(void *data, const PGresult *notice)
+{
+    struct pgconn *pgconn = data;
+    char words[sizeof pgconn->reason];
+    pgconn_words(notice, words, sizeof words);
+    if (is_fatal(notice))
+        memcpy(pgconn->reason, words, sizeof words);
+    else
+        log_debug("database_notice", LOG_TEXT("sqlstate", pgconn_sqlstate(notice)),
+                  LOG_TEXT("message", words));
+}
+
+/* Waiting for the descriptor. */
+
+static void handle_closed(struct pgconn *pgconn)
+{
+    pgconn->handles--;
+    if (pgconn->closing && pgconn->handles == 0 && pgconn->closed_cb)
+        pgconn->closed_cb(pgconn);
+}
+
+static void watch_closed_cb(uv_handle_t *handle)
+{
+    struct pgconn_watch *watch = handle->data;
+    struct pgconn *pgconn = watch->pgconn;
+    free(watch);
+    handle_closed(pgconn);
+}
+
+static void watch_cb(uv_poll_t *poll, int status, int events)
+{
+    /* An error of the poll is found again, with its words, by the libpq call that follows. */
+    (void)status;
+    (void)events;
+    struct pgconn *pgconn = ((struct pgconn_watch *)poll->data)->pgconn;
+    if (pgconn->lost)
+        return;
+    if (pgconn->state == PGCONN_CONNECTING)
+        connection_polled(pgconn);
+    else
+        connection_readable(pgconn);
+}
+
+/* Always before libpq may close the descriptor: the kernel gives its number to the next one opened,
+ * and a handle still polling would then hear, and at its close silence, a stranger. */
+static void watch_stop(struct pgconn *pgconn)
+{
+    if (pgconn->watch)
+        uv_poll_stop(&pgconn->watch->poll);
+}
+
+static void watch_drop(struct pgconn *pgconn)
+{
+    if (pgconn->watch)
+        uv_close((uv_handle_t *)&pgconn->watch->poll, watch_closed_cb);
+    pgconn->watch = NULL;
+}
+
+static bool watch_start(struct pgconn *pgconn, int events)
+{
+    int descriptor = PQsocket(pgconn->conn);
+    if (pgconn->watch && pgconn->watch->descriptor != descriptor)
+        watch_drop(pgconn);
+    if (!pgconn->watch) {
+        struct pgconn_watch *watch = calloc(1, sizeof *watch);
+        if (!watch)
+            return false;
+        if (uv_poll_init(pgconn->loop, &watch->poll, descriptor) != 0) {
+            free(watch);
+            return false;
+        }
+        watch->poll.data = watch;
+        watch->pgconn = pgconn;
+        watch->descriptor = descriptor;
+        pgconn->watch = watch;
+        pgconn->handles++;
+    }
+    return uv_poll_start(&pgconn->watch->poll, events, watch_cb) == 0;
+}
+
+/* One timer does all the waiting, since no two of its reasons exist at once: the deadline of a try,
+ * the pause before the next, and the turn of the loop on which a lost connection is taken down. */
+static void timer_cb(uv_timer_t *timer)
+{
+    struct pgconn *pgconn = timer->data;
+    if (pgconn->lost)
+        connection_lost(pgconn);
+    else if (pgconn->state == PGCONN_CONNECTING)
+        try_failed(pgconn, "timeout expired");
+    else
+        try_begin(pgconn);
+}
+
+/* Trying. */
+
+unsigned pgconn_backoff(unsigned failures, uint32_t random)
+{
+    unsigned pause = BACKOFF_FIRST;
+    while (failures-- > 0 && pause < BACKOFF_LAST)
+        pause *= 2;
+    if (pause > BACKOFF_LAST)
+        pause = BACKOFF_LAST;
+    return pause - random % (pause / 2 + 1);
+}
+
+bool pgconn_list_entry(const char *list, unsigned index, char *entry, size_t size)
+{
+    if (!list)
+        return false;
+    if (strchr(list, ','))
+        for (; index > 0; index--) {
+            list = strchr(list, ',');
+            if (!list)
+                return false;
+            list++;
+        }
+    size_t length = strcspn(list, ",");
+    if (length == 0 || length >= size)
+        return false;
+    memcpy(entry, list, length);
+    entry[length] = '\0';
+    return true;
+}
+
+/* The lists of hosts, whoever they come from. The strings belong to the two option arrays. */
+struct host_lists {
+    PQconninfoOption *given, *defaults;
+    const char *host, *hostaddr, *port;
+    unsigned count; /* of hosts, at least 1 */
+};
+
+static const char *option_value(const PQconninfoOption *options, const char *keyword)
+{
+    for (; options && options->keyword; options++)
+        if (strcmp(options->keyword, keyword) == 0 && options->val && options->val[0] != '\0')
+            return options->val;
+    return NULL;
+}
+
+static void host_lists_read(struct host_lists *lists, const char *conninfo)
+{
+    *lists = (struct host_lists){.given = conninfo ? PQconninfoParse(conninfo, NULL) : NULL,
+                                 .defaults = PQconndefaults(),
+                                 .count = 1};
+    const char **fields[] = {&lists->host, &lists->hostaddr, &lists->port};
+    const char *const keywords[] = {"host", "hostaddr", "port"};
+    for (size_t i = 0; i < 3; i++) {
+        *fields[i] = option_value(lists->given, keywords[i]);
+        if (!*fields[i])
+            *fields[i] = option_value(lists->defaults, keywords[i]);
+    }
+    const char *list = lists->hostaddr ? lists->hostaddr : lists->host;
+    char entry[1024];
+    while (list && pgconn_list_entry(list, lists->count, entry, sizeof entry) && strchr(list, ','))
+        lists->count++;
+}
+
+static void host_lists_free(struct host_lists *lists)
+{
+    PQconninfoFree(lists->given);
+    PQconninfoFree(lists->defaults);
+}
+
+/* libpq walks a list of hosts by itself, but only past those that refuse: it would wait for ever at
+ * one that takes the connection and then says nothing, since nobody but PQconnectPoll can move it
+ * on. So each try has one host, and PQconnectStart, which looks its name up and may take as long
+ * as the resolver does, is the one call that goes to the pool.
+ *
+ * libpq lets the last of several values win: the defaults stand before the string, the host after.
+ */
+static void start_work(uv_work_t *work)
+{
+    struct pgconn *pgconn = work->data;
+    const char *conninfo = pgconn->options.conninfo;
+    struct host_lists lists;
+    host_lists_read(&lists, conninfo);
+    pgconn->hosts = lists.count;
+
+    const char *keywords[16], *values[16];
+    size_t count = 0;
+#define OPTION(keyword, value) (keywords[count] = (keyword), values[count++] = (value))
+    if (!getenv("PGTARGETSESSIONATTRS"))
+        OPTION("target_session_attrs", "read-write");
+    if (!getenv("PGCONNECT_TIMEOUT"))
+        OPTION("connect_timeout", "10");
+    if (!getenv("PGCLIENTENCODING"))
+        OPTION("client_encoding", "UTF8");
+    OPTION("fallback_application_name", pgconn->options.name);
+    OPTION("keepalives_idle", "15");
+    OPTION("keepalives_interval", "5");
+    OPTION("keepalives_count", "3");
+    OPTION("tcp_user_timeout", "30000");
+    OPTION("dbname", conninfo);
+    char host[1024], hostaddr[128], port[16];
+    if (lists.count > 1) {
+        unsigned index = pgconn->host % lists.count;
+        if (pgconn_list_entry(lists.host, index, host, sizeof host))
+            OPTION("host", host);
+        if (pgconn_list_entry(lists.hostaddr, index, hostaddr, sizeof hostaddr))
+            OPTION("hostaddr", hostaddr);
+        OPTION("port", pgconn_list_entry(lists.port, index, port, sizeof port) ? port : "5432");
+    }
+    OPTION(NULL, NULL);
+#undef OPTION
+    pgconn->conn = PQconnectStartParams(keywords, values, 1);
+    host_lists_free(&lists);
+}
+
+/* Seconds, from wherever libpq took them; 0: for ever. */
+static unsigned connect_timeout(PGconn *conn)
+{
+    PQconninfoOption *options = PQconninfo(conn);
+    const char *value = option_value(options, "connect_timeout");
+    int seconds = value ? atoi(value) : 0;
+    PQconninfoFree(options);
+    return seconds > 0 ? (unsigned)seconds : 0;
+}
+
+static void start_done_cb(uv_work_t *work, int status)
+{
+    (void)status; /* cancelled only by close, and then there is no connection to finish */
+    struct pgconn *pgconn = work->data;
+    pgconn->starting = false;
+    if (pgconn->closing) {
+        PQfinish(pgconn->conn);
+        pgconn->conn = NULL;
+        handle_closed(pgconn);
+        return;
+    }
+    handle_closed(pgconn);
+    if (!pgconn->conn) {
+        try_failed(pgconn, "out of memory");
+        return;
+    }
+    if (PQstatus(pgconn->conn) == CONNECTION_BAD) {
+        try_failed(pgconn, PQerrorMessage(pgconn->conn));
+        return;
+    }
+    PQsetNoticeReceiver(pgconn->conn, notice_cb, pgconn);
+    unsigned seconds = connect_timeout(pgconn->conn);
+    if (seconds > 0)
+        uv_timer_start(&pgconn->timer, timer_cb, seconds * UINT64_C(1000), 0);
+    if (!watch_start(pgconn, UV_WRITABLE))
+        try_failed(pgconn, "cannot watch the connection's descriptor");
+}
+
+static void try_begin(struct pgconn *pgconn)
+{
+    pgconn->state = PGCONN_CONNECTING;
+    pgconn->reason[0] = '\0';
+    pgconn->starting = true;
+    pgconn->handles++;
+    pgconn->start.data = pgconn;
+    uv_queue_work(pgconn->loop, &pgconn->start, start_work, start_done_cb);
+}
+
+static void connection_finish(struct pgconn *pgconn)
+{
+    watch_drop(pgconn);
+    PQfinish(pgconn->conn);
+    pgconn->conn = NULL;
+    pgconn->statements = 0;
+    pgconn->state = PGCONN_DOWN;
+}
+
+/* The log hears once that the database is away, however often it is tried. */
+static void say_down(struct pgconn *pgconn)
+{
+    if (pgconn->said_down)
+        log_debug("database_retry", LOG_TEXT("reason", pgconn->reason));
+    else
+        log_warn("database_down", LOG_TEXT("reason", pgconn->reason));
+    pgconn->said_down = true;
+}
+
+static void try_failed(struct pgconn *pgconn, const char *words)
+{
+    words_flatten(words, pgconn->reason, sizeof pgconn->reason);
+    connection_finish(pgconn);
+    say_down(pgconn);
+
+    pgconn->host++;
+    pgconn->failures++;
+    unsigned pause = 0;
+    if (pgconn->failures % pgconn->hosts == 0) {
+        uint32_t random = 0;
+        uv_random(NULL, NULL, &random, sizeof random, 0, NULL);
+        pause = pgconn_backoff(pgconn->failures / pgconn->hosts - 1, random);
+    }
+    uv_timer_start(&pgconn->timer, timer_cb, pause, 0);
+}
+
+static void connection_polled(struct pgconn *pgconn)
+{
+    watch_stop(pgconn);
+    PostgresPollingStatusType status = PQconnectPoll(pgconn->conn);
+    if (status == PGRES_POLLING_FAILED) {
+        try_failed(pgconn, PQerrorMessage(pgconn->conn));
+        return;
+    }
+    int events = status == PGRES_POLLING_WRITING ? UV_WRITABLE : UV_READABLE;
+    if (!watch_start(pgconn, events)) {
+        try_failed(pgconn, "cannot watch the connection's descriptor");
+        return;
+    }
+    if (status != PGRES_POLLING_OK)
+        return;
+    uv_timer_stop(&pgconn->timer);
+    PQsetnonblocking(pgconn->conn, 1);
+    pgconn->state = PGCONN_UP;
+    pgconn->options.callbacks.up_cb(pgconn);
+}
+
+/* Up. */
+
+/* Marks only; the taking down is for a later turn, so that no caller is re-entered by down_cb. */
+static void connection_give_up(struct pgconn *pgconn, const char *words)
+{
+    if (pgconn->state != PGCONN_UP || pgconn->lost)
+        return;
+    pgconn->lost = true;
+    if (pgconn->reason[0] == '\0')
+        words_flatten(words, pgconn->reason, sizeof pgconn->reason);
+    watch_stop(pgconn);
+    uv_timer_start(&pgconn->timer, timer_cb, 0, 0);
+}
+
+static void connection_lost(struct pgconn *pgconn)
+{
+    pgconn->lost = false;
+    char reason[sizeof pgconn->reason];
+    memcpy(reason, pgconn->reason, sizeof reason);
+    try_failed(pgconn, reason);
+    pgconn->options.callbacks.down_cb(pgconn, reason);
+}
+
+static void connection_flush(struct pgconn *pgconn)
+{
+    int unsent = PQflush(pgconn->conn);
+    /* While something is unsent the server may wait for us to read before it reads on. */
+    if (unsent < 0 || !watch_start(pgconn, unsent ? UV_READABLE | UV_WRITABLE : UV_READABLE))
+        connection_give_up(pgconn, PQerrorMessage(pgconn->conn));
+}
+
+static bool is_usable(const struct pgconn *pgconn)
+{
+    return pgconn->state == PGCONN_UP && !pgconn->lost && !pgconn->closing;
+}
+
+/* An error with no SQLSTATE is libpq's own: the server is gone, or its words made no sense. */
+static bool is_end_of_session(const PGresult *result)
+{
+    return result && PQresultStatus(result) == PGRES_FATAL_ERROR &&
+           (is_fatal(result) || pgconn_sqlstate(result)[0] == '\0');
+}
+
+static void results_read(struct pgconn *pgconn)
+{
+    while (is_usable(pgconn) && pgconn->statements > 0 && !PQisBusy(pgconn->conn)) {
+        PGresult *result = PQgetResult(pgconn->conn);
+        if (!result || PQresultStatus(result) == PGRES_PIPELINE_SYNC)
+            pgconn->statements--;
+        if (is_end_of_session(result)) {
+            char words[sizeof pgconn->reason];
+            connection_give_up(pgconn, pgconn_words(result, words, sizeof words));
+        } else {
+            pgconn->options.callbacks.result_cb(pgconn, result);
+        }
+        PQclear(result);
+    }
+}
+
+static void notifies_read(struct pgconn *pgconn)
+{
+    PGnotify *notify;
+    while (is_usable(pgconn) && (notify = PQnotifies(pgconn->conn))) {
+        if (pgconn->options.callbacks.notify_cb)
+            pgconn->options.callbacks.notify_cb(pgconn, notify->relname, notify->extra);
+        PQfreemem(notify);
+    }
+}
+
+static void connection_readable(struct pgconn *pgconn)
+{
+    bool sound = PQconsumeInput(pgconn->conn);
+    /* What came before the end is read first: it may hold the result of a COMMIT. */
+    results_read(pgconn);
+    notifies_read(pgconn);
+    if (!is_usable(pgconn))
+        return;
+    if (!sound)
+        connection_give_up(pgconn, PQerrorMessage(pgconn->conn));
+    else
+        connection_flush(pgconn);
+}
+
+/* The header's functions. */
+
+bool pgconn_check(const char *conninfo)
+{
+    PQconninfoOption *options = PQconninfoParse(conninfo, NULL);
+    PQconninfoFree(options);
+    return options != NULL;
+}
+
+void pgconn_init(struct pgconn *pgconn, uv_loop_t *loop, const struct pgconn_options *options)
+{
+    *pgconn = (struct pgconn){.options = *options, .loop = loop, .hosts = 1, .handles = 1};
+    uv_timer_init(loop, &pgconn->timer);
+    pgconn->timer.data = pgconn;
+}
+
+void pgconn_start(struct pgconn *pgconn)
+{
+    try_begin(pgconn);
+}
+
+static void timer_closed_cb(uv_handle_t *handle)
+{
+    handle_closed(handle->data);
+}
+
+void pgconn_close(struct pgconn *pgconn, void (*closed_cb)(struct pgconn *pgconn))
+{
+    pgconn->closing = true;
+    pgconn->closed_cb = closed_cb;
+    if (pgconn->starting) {
+        pgconn->state = PGCONN_DOWN;
+        uv_cancel((uv_req_t *)&pgconn->start);
+    } else {
+        connection_finish(pgconn);
+    }
+    uv_close((uv_handle_t *)&pgconn->timer, timer_closed_cb);
+}
+
+enum pgconn_state pgconn_state(const struct pgconn *pgconn)
+{
+    return pgconn->lost ? PGCONN_DOWN : pgconn->state;
+}
+
+void pgconn_settled(struct pgconn *pgconn)
+{
+    if (!is_usable(pgconn))
+        return;
+    pgconn->failures = 0;
+    if (pgconn->said_down)
+        log_info("database_up", LOG_TEXT("host", PQhost(pgconn->conn)),
+                 LOG_TEXT("port", PQport(pgconn->conn)));
+    pgconn->said_down = false;
+}
+
+void pgconn_drop(struct pgconn *pgconn, const char *reason)
+{
+    connection_give_up(pgconn, reason);
+}
+
+/* After a PQsend function that returned `sent`. */
+static void statement_sent(struct pgconn *pgconn, int sent)
+{
+    if (!sent) {
+        connection_give_up(pgconn, PQerrorMessage(pgconn->conn));
+        return;
+    }
+    pgconn->statements++;
+    connection_flush(pgconn);
+}
+
+void pgconn_query(struct pgconn *pgconn, const char *sql)
+{
+    if (is_usable(pgconn))
+        statement_sent(pgconn, PQsendQuery(pgconn->conn, sql));
+}
+
+void pgconn_execute(struct pgconn *pgconn, const char *sql, const struct pgconn_param *params,
+                    unsigned count)
+{
+    if (!is_usable(pgconn))
+        return;
+    Oid types[PGCONN_PARAMS];
+    const char *values[PGCONN_PARAMS];
+    int lengths[PGCONN_PARAMS], formats[PGCONN_PARAMS];
+    for (unsigned i = 0; i < count; i++) {
+        types[i] = params[i].type;
+        values[i] = params[i].value;
+        lengths[i] = (int)params[i].length;
+        formats[i] = params[i].binary;
+    }
+    statement_sent(pgconn, PQsendQueryParams(pgconn->conn, sql, (int)count, types, values, lengths,
+                                             formats, 0));
+}
+
+void pgconn_pipeline(struct pgconn *pgconn)
+{
+    if (is_usable(pgconn) && !PQenterPipelineMode(pgconn->conn))
+        connection_give_up(pgconn, PQerrorMessage(pgconn->conn));
+}
+
+void pgconn_sync(struct pgconn *pgconn)
+{
+    if (is_usable(pgconn))
+        statement_sent(pgconn, PQpipelineSync(pgconn->conn));
+}
+
+unsigned pgconn_pending(const struct pgconn *pgconn)
+{
+    return pgconn->statements;
+}
+
+bool pgconn_in_transaction(const struct pgconn *pgconn)
+{
+    return pgconn->conn && PQtransactionStatus(pgconn->conn) != PQTRANS_IDLE;
+}
+
+/* PQcancel opens a connection of its own and waits for it. */
+static void cancel_work(uv_work_t *work)
+{
+    struct pgconn *pgconn = work->data;
+    char error[256];
+    PQcancel(pgconn->cancel_request, error, sizeof error);
+}
+
+static void cancel_done_cb(uv_work_t *work, int status)
+{
+    (void)status;
+    struct pgconn *pgconn = work->data;
+    PQfreeCancel(pgconn->cancel_request);
+    pgconn->cancel_request = NULL;
+    handle_closed(pgconn);
+}
+
+void pgconn_cancel(struct pgconn *pgconn)
+{
+    if (!is_usable(pgconn) || pgconn->statements == 0 || pgconn->cancel_request)
+        return;
+    pgconn->cancel_request = PQgetCancel(pgconn->conn);
+    if (!pgconn->cancel_request)
+        return;
+    pgconn->handles++;
+    pgconn->cancel.data = pgconn;
+    uv_queue_work(pgconn->loop, &pgconn->cancel, cancel_work, cancel_done_cb);
+}
