@@ -1,0 +1,119 @@
+"""What every system test stands on: a private PostgreSQL, a fresh spool, the real programs, and
+a limit on time."""
+
+import shutil
+
+import pytest
+
+import deadline
+from cluster import Cluster, short_directory
+from programs import BUILD, Programs
+from scale import SCALE
+from spool import Spool
+
+
+def pytest_configure(config):
+    config.addinivalue_line(
+        "markers", f"deadline(seconds): how long it may take (default {deadline.TEST_SECONDS})")
+
+
+def pytest_report_header():
+    return [f"TEST_SCALE={'full' if SCALE == 1 else SCALE}", f"programs: {BUILD}"]
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_call(item):
+    marker = item.get_closest_marker("deadline")
+    with deadline.limit(marker.args[0] if marker else deadline.TEST_SECONDS):
+        yield
+
+
+def ended(programs):
+    """Ends what was started and fails when any of it ended badly."""
+    wrong = programs.end()
+    if wrong:
+        pytest.fail("\n".join(wrong), pytrace=False)
+
+
+@pytest.fixture
+def programs():
+    started = Programs()
+    yield started
+    ended(started)
+
+
+@pytest.fixture(scope="module")
+def module_programs():
+    """Programs that the tests of one module share."""
+    started = Programs()
+    yield started
+    ended(started)
+
+
+def fresh_spool():
+    return Spool(short_directory("mayfly-spool-") / "spool")
+
+
+@pytest.fixture
+def spool():
+    fresh = fresh_spool()
+    yield fresh
+    shutil.rmtree(fresh.path.parent, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def module_spool():
+    fresh = fresh_spool()
+    yield fresh
+    shutil.rmtree(fresh.path.parent, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def module_smtpd(module_programs, module_spool):
+    """One smtpd with default settings for a whole module."""
+    return module_programs.smtpd(module_spool)
+
+
+@pytest.fixture
+def smtpd(module_smtpd, module_spool):
+    """The module's smtpd, with nothing of an earlier test in new/."""
+    module_spool.clear()
+    return module_smtpd
+
+
+@pytest.fixture
+def stored(module_spool):
+    """The spool of `smtpd`."""
+    return module_spool
+
+
+@pytest.fixture(scope="session")
+def session_cluster():
+    server = Cluster()
+    server.start()
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def cluster(session_cluster):
+    """The private PostgreSQL, running; whatever a test did to it, the next one finds it running."""
+    session_cluster.start()
+    yield session_cluster
+    session_cluster.start()
+
+
+@pytest.fixture
+def database(cluster):
+    """A fresh database with the schema in it."""
+    fresh = cluster.create()
+    yield fresh
+    fresh.drop()
+
+
+@pytest.fixture
+def empty_database(cluster):
+    """A fresh database with nothing in it."""
+    fresh = cluster.create(empty=True)
+    yield fresh
+    fresh.drop()

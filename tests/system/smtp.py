@@ -1,0 +1,260 @@
+"""An SMTP client of raw bytes: it sends what it is told, as it is told, and trusts no reply.
+
+Every reply it reads must keep the laws of the protocol (the checklist's D1-02 to D1-04), so every
+test that talks to smtpd checks them as well.
+"""
+
+import dataclasses
+import re
+import socket
+import struct
+import time
+
+TIMEOUT = 30
+LINE_MAX = 512
+
+LINE = re.compile(r"([2-5][0-9][0-9])([ -])(.*)", re.S)
+ENHANCED = re.compile(r"([0-9])\.(\d{1,3})\.(\d{1,3})(?: |$)")
+
+# What a client in each state has sent, and the reply to each.
+STEPS = {
+    "E": ("EHLO c.example", 250),
+    "M": ("MAIL FROM:<a@c.example>", 250),
+    "R": ("RCPT TO:<b@t.example>", 250),
+    "D": ("DATA", 354),
+}
+
+
+class Closed(AssertionError):
+    """The server closed where a reply was expected."""
+
+
+@dataclasses.dataclass
+class Reply:
+    """One reply: its code, its enhanced code ("2.1.0" or None), and the text of each line after
+    the codes."""
+    code: int
+    enhanced: str
+    lines: list
+
+    @property
+    def text(self):
+        return " ".join(self.lines)
+
+    @property
+    def id(self):
+        """The id that the reply to the end of data names."""
+        found = re.search(r"queued as ([0-9a-f-]{36})", self.text)
+        assert found, f"no id in {self}"
+        return found.group(1)
+
+
+def check_line(line):
+    """The laws of one line, CRLF included; returns (code, separator, rest)."""
+    assert line.endswith(b"\r\n"), f"a reply line must end in CRLF: {line!r}"
+    assert len(line) <= LINE_MAX, f"a reply line of {len(line)} octets: {line!r}"
+    assert all(32 <= octet < 127 for octet in line[:-2]), f"not printable ASCII: {line!r}"
+    match = LINE.fullmatch(line[:-2].decode("ascii"))
+    assert match, f"not a reply: {line!r}"
+    return int(match.group(1)), match.group(2), match.group(3)
+
+
+def parse_reply(lines, bare):
+    """The laws of a whole reply, given its lines; `bare` where no enhanced code belongs to a
+    success."""
+    parsed = [check_line(line) for line in lines]
+    code = parsed[0][0]
+    assert all(each[0] == code for each in parsed), f"codes differ within a reply: {lines}"
+    wants_enhanced = not (code // 100 == 3 or (bare and code // 100 == 2))
+    enhanced, texts = set(), []
+    for _, _, text in parsed:
+        match = ENHANCED.match(text)
+        if wants_enhanced:
+            assert match, f"no enhanced code: {lines}"
+            assert int(match.group(1)) == code // 100, f"the classes of the codes differ: {lines}"
+            enhanced.add(match.group(0).strip())
+            text = text[match.end():]
+        else:
+            assert not match, f"an enhanced code where none belongs: {lines}"
+        texts.append(text)
+    assert len(enhanced) <= 1, f"enhanced codes differ within a reply: {lines}"
+    return Reply(code, enhanced.pop() if enhanced else None, texts)
+
+
+class Client:
+    """A connection. Nothing is sent or read but what a test asks for."""
+
+    def __init__(self, address, timeout=TIMEOUT, receive_buffer=None):
+        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        self.socket = socket.socket(family, socket.SOCK_STREAM)
+        if receive_buffer:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self.socket.settimeout(timeout)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket.connect(address)
+        self.received = b""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    # Sending
+
+    def send(self, data, *, sizes=None, pause=0.0):
+        """Sends bytes (text becomes Latin-1). `sizes` cuts them into segments: a number for
+        equal pieces, or a list of lengths, the rest going last; `pause` seconds between two."""
+        data = data.encode("latin-1") if isinstance(data, str) else data
+        for number, piece in enumerate(pieces(data, sizes)):
+            if number and pause:
+                time.sleep(pause)
+            self.socket.sendall(piece)
+
+    def half_close(self):
+        """FIN: we have said all, and still listen."""
+        self.socket.shutdown(socket.SHUT_WR)
+
+    def reset(self):
+        """RST: the connection is gone, without a goodbye."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.socket.close()
+
+    def close(self):
+        self.socket.close()
+
+    # Reading
+
+    def line(self):
+        """One line as it came, CRLF included."""
+        while b"\n" not in self.received:
+            self._receive("a reply")
+        line, _, self.received = self.received.partition(b"\n")
+        return line + b"\n"
+
+    def _receive(self, wanted):
+        try:
+            data = self.socket.recv(65536)
+        except ConnectionResetError as error:
+            raise Closed(f"reset where {wanted} was expected; got {self.received!r}") from error
+        except socket.timeout as error:
+            raise AssertionError(f"no {wanted} in {self.socket.gettimeout()} s; "
+                                 f"got {self.received!r}") from error
+        if not data:
+            raise Closed(f"closed where {wanted} was expected; got {self.received!r}")
+        self.received += data
+
+    def reply(self, code=None, enhanced=None, bare=False):
+        """Reads one reply, checks its laws, and its codes where they are given. `bare`: the
+        greeting, or the reply to HELO or EHLO, whose success has no enhanced code. `code` may be
+        a tuple of those allowed."""
+        lines = [self.line()]
+        while lines[-1][3:4] == b"-":
+            lines.append(self.line())
+        reply = parse_reply(lines, bare)
+        codes = code if isinstance(code, tuple) else (code,)
+        assert code is None or reply.code in codes, f"wanted {code}, got {reply}"
+        classes = enhanced if isinstance(enhanced, tuple) else (enhanced,)
+        assert enhanced is None or reply.enhanced in classes, f"wanted {enhanced}, got {reply}"
+        return reply
+
+    def command(self, line, code=None, enhanced=None):
+        """Sends one line and reads its reply."""
+        data = line.encode("utf-8") if isinstance(line, str) else line
+        self.send(data + b"\r\n")
+        bare = data[:4].upper() in (b"HELO", b"EHLO")
+        return self.reply(code, enhanced, bare)
+
+    def greeting(self, code=220):
+        return self.reply(code, bare=True)
+
+    def expect_close(self, seconds=TIMEOUT):
+        """Nothing more comes, and the server closes."""
+        before = self.socket.gettimeout()
+        self.socket.settimeout(seconds)
+        try:
+            data = self.received or self.socket.recv(65536)
+        except ConnectionResetError:
+            data = b""
+        except socket.timeout:
+            raise AssertionError(f"not closed within {seconds} s")
+        finally:
+            self.socket.settimeout(before)
+        assert data == b"", f"more than expected: {data!r}"
+
+    def expect_silence(self, seconds=0.3):
+        """Nothing comes for a while, and the connection stays open. Only a wrong server can make
+        this fail."""
+        before = self.socket.gettimeout()
+        self.socket.settimeout(seconds)
+        try:
+            data = self.received or self.socket.recv(65536)
+        except socket.timeout:
+            return
+        finally:
+            self.socket.settimeout(before)
+        raise AssertionError(f"silence expected, got {data!r} (nothing: closed)")
+
+    # Parts of a session
+
+    def to(self, state):
+        """Goes on from the greeting to a state of the checklist: G, E, M, R or D."""
+        for step in "GEMRD"[1:"GEMRD".index(state) + 1]:
+            self.command(*STEPS[step])
+        return self
+
+    def alive(self):
+        """The session goes on: NOOP is answered 250, and is the only thing answered."""
+        self.command("NOOP", 250, "2.0.0")
+
+    def ehlo(self, name="c.example"):
+        """EHLO; returns {keyword: parameter} of what is offered."""
+        reply = self.command(f"EHLO {name}", 250)
+        offered = (line.partition(" ") for line in reply.lines[1:])
+        return {keyword.upper(): parameter for keyword, _, parameter in offered}
+
+    def content(self, body, end=b"\r\n.\r\n", **how):
+        """Sends data as it goes over the wire (dots already stuffed) and its end."""
+        self.send(body + end, **how)
+
+    def mail(self, body=b"Subject: hello\r\n\r\nhello", sender="a@c.example",
+             recipients=("b@t.example",)):
+        """A whole transaction after EHLO; `body` is what the client means, CRLF at its end not
+        included. Returns the id."""
+        self.command(f"MAIL FROM:<{sender}>", 250)
+        for recipient in recipients:
+            self.command(f"RCPT TO:<{recipient}>", 250)
+        self.command("DATA", 354)
+        self.content(stuffed(body))
+        return self.reply(250, "2.0.0").id
+
+    def quit(self):
+        self.command("QUIT", 221, "2.0.0")
+        self.expect_close()
+        self.close()
+
+
+def pieces(data, sizes):
+    """Cuts data: None leaves it whole, a number makes equal pieces, a list gives the first
+    lengths."""
+    if sizes is None:
+        return [data]
+    if isinstance(sizes, int):
+        return [data[at:at + sizes] for at in range(0, len(data), sizes)]
+    cut, at = [], 0
+    for size in sizes:
+        cut.append(data[at:at + size])
+        at += size
+    return [piece for piece in (*cut, data[at:]) if piece]
+
+
+def stuffed(body):
+    """Dot transparency as RFC 5321 §4.5.2 asks: only a dot that begins a line is doubled."""
+    return re.sub(rb"(^|\r\n)\.", rb"\1..", body)
+
+
+def session(address, at="G", **options):
+    """A client that has read the greeting and gone on to a state."""
+    client = Client(address, **options)
+    client.greeting()
+    return client.to(at)
