@@ -18,7 +18,13 @@
 
 enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARN, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG };
 
-enum log_field_type { LOG_FIELD_END, LOG_FIELD_TEXT, LOG_FIELD_BYTES, LOG_FIELD_NUMBER, LOG_FIELD_REAL };
+enum log_field_type {
+    LOG_FIELD_END,
+    LOG_FIELD_TEXT,
+    LOG_FIELD_BYTES,
+    LOG_FIELD_NUMBER,
+    LOG_FIELD_REAL
+};
 
 enum { LOG_LINE_MAX = 1000, LOG_VALUE_MAX = 400 };
 
@@ -31,7 +37,8 @@ struct log_field {
     double real;
 };
 
-/* Fields of a line. A value is cut after LOG_VALUE_MAX bytes (escapes counted) and ends in `...`. */
+/* Fields of a line. A value is cut after LOG_VALUE_MAX bytes (escapes counted) and ends in `...`.
+ */
 #define LOG_TEXT(field, value)                                                                     \
     ((struct log_field){.name = (field), .type = LOG_FIELD_TEXT, .text = (value)})
 #define LOG_BYTES(field, value, size)                                                              \
@@ -42,13 +49,12 @@ struct log_field {
 #define LOG_REAL(field, value)                                                                     \
     ((struct log_field){.name = (field), .type = LOG_FIELD_REAL, .real = (value)})
 /* The text of an errno value, as field `error`. */
-#define LOG_ERRNO(code) LOG_TEXT("error", log_errno_text(code))
+#define LOG_ERRNO(code)       LOG_TEXT("error", log_errno_text(code))
 
 #define LOG_EVENT(level, ...) LOG_EVENT_(level, __VA_ARGS__, LOG_FIELDS_END)
 #define LOG_FIELDS_END        ((struct log_field){.type = LOG_FIELD_END})
 #define LOG_EVENT_(level, event, ...)                                                              \
-    (log_wanted(level) ? log_event(level, event, (const struct log_field[]){__VA_ARGS__})          \
-                       : (void)0)
+    (log_wanted(level) ? log_event(level, event, (const struct log_field[]){__VA_ARGS__}) : (void)0)
 
 #define log_error(...) LOG_EVENT(LOG_LEVEL_ERROR, __VA_ARGS__)
 #define log_warn(...)  LOG_EVENT(LOG_LEVEL_WARN, __VA_ARGS__)

@@ -1,0 +1,189 @@
+/* The life of a program: see the header. */
+#include "common/program.h"
+
+#include "common/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+static struct {
+    const struct program *program;
+    uv_loop_t *loop;
+    uv_signal_t signals[3];
+    uv_timer_t deadline;
+    bool stopping;
+    bool ready;
+    int exit_code;
+} self;
+
+bool program_stopping(void)
+{
+    return self.stopping;
+}
+
+static void deadline_cb(uv_timer_t *timer)
+{
+    (void)timer;
+    log_warn("stopped_late", LOG_NUMBER("seconds", PROGRAM_STOP_SECONDS));
+    metrics_write();
+    _exit(self.exit_code);
+}
+
+static void program_stop(int exit_code)
+{
+    self.stopping = true;
+    self.exit_code = exit_code;
+    uv_timer_start(&self.deadline, deadline_cb, PROGRAM_STOP_SECONDS * 1000, 0);
+    self.program->stop();
+    metrics_stop();
+}
+
+void program_fail(int exit_code)
+{
+    if (!self.stopping)
+        program_stop(exit_code);
+}
+
+static void signal_cb(uv_signal_t *handle, int number)
+{
+    (void)handle;
+    if (number == SIGHUP) {
+        if (self.program->reload != NULL && !self.stopping)
+            self.program->reload();
+        return;
+    }
+    if (self.stopping) {
+        log_warn("stopped_at_once");
+        _exit(self.exit_code);
+    }
+    log_info("stopping", LOG_TEXT("signal", number == SIGINT ? "INT" : "TERM"));
+    program_stop(EX_OK);
+}
+
+void program_ready(void)
+{
+    if (self.ready)
+        return;
+    self.ready = true;
+    log_info("ready");
+    const struct settings_common *common = self.program->config;
+    if (common->ready_fd < 0)
+        return;
+    if (write((int)common->ready_fd, "\n", 1) < 0)
+        log_warn("ready_unheard", LOG_NUMBER("fd", common->ready_fd), LOG_ERRNO(errno));
+    close((int)common->ready_fd);
+}
+
+static void print_help(const struct program *program)
+{
+    printf("usage: %s [--help | --version | --check]\n%s\n\n", program->name, program->summary);
+    printf("--check validates the settings, prints them with secrets masked, and exits.\n"
+           "Settings come from the environment, then from .env in the working directory:\n\n");
+    settings_print_help(program->settings, program->settings_count, stdout);
+}
+
+/* A descriptor below 3 that was closed by whoever started us would be given to the next file we
+ * open, and log lines would end up in a message. */
+static void keep_standard_descriptors(void)
+{
+    for (int descriptor = 0; descriptor < 3; descriptor++) {
+        if (fcntl(descriptor, F_GETFD) < 0 && errno == EBADF)
+            open("/dev/null", descriptor == 0 ? O_RDONLY : O_WRONLY);
+    }
+}
+
+static int load_settings(const struct program *program)
+{
+    int code =
+        settings_load(program->settings, program->settings_count, program->prefix, program->config);
+    if (code != EX_OK)
+        return code;
+    const struct settings_common *common = program->config;
+    log_set_level((enum log_level)common->log_level);
+    if (common->ready_fd >= 0) {
+        int flags = fcntl((int)common->ready_fd, F_GETFD);
+        if (flags < 0)
+            return settings_refuse(program->settings, program->settings_count, "READY_FD",
+                                   "an open descriptor");
+        fcntl((int)common->ready_fd, F_SETFD, flags | FD_CLOEXEC);
+    }
+    return program->check != NULL ? program->check(program->config) : EX_OK;
+}
+
+static void catch_signals(void)
+{
+    static const int numbers[] = {SIGTERM, SIGINT, SIGHUP};
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        uv_signal_init(self.loop, &self.signals[i]);
+        uv_signal_start(&self.signals[i], signal_cb, numbers[i]);
+        uv_unref((uv_handle_t *)&self.signals[i]);
+    }
+    uv_timer_init(self.loop, &self.deadline);
+    uv_unref((uv_handle_t *)&self.deadline);
+}
+
+static void release_loop(void)
+{
+    for (size_t i = 0; i < sizeof self.signals / sizeof *self.signals; i++)
+        uv_close((uv_handle_t *)&self.signals[i], NULL);
+    uv_close((uv_handle_t *)&self.deadline, NULL);
+    uv_run(self.loop, UV_RUN_DEFAULT);
+    if (uv_loop_close(self.loop) != 0)
+        log_error("handles_left");
+}
+
+static int program_run(const struct program *program)
+{
+    self.loop = uv_default_loop();
+    catch_signals();
+    const struct settings_common *common = program->config;
+    metrics_start(self.loop, common->metrics_file, program->metrics);
+
+    int code = program->start(self.loop, program->config);
+    if (code != EX_OK)
+        return code;
+    uv_run(self.loop, UV_RUN_DEFAULT);
+    metrics_write();
+    release_loop();
+    log_info("stopped");
+    return self.exit_code;
+}
+
+int program_main(const struct program *program, int argc, char **argv)
+{
+    self.program = program;
+    signal(SIGPIPE, SIG_IGN);
+    keep_standard_descriptors();
+    /* So that the modes which files are made with in the code are the modes that they have. */
+    umask(0022);
+
+    const char *option = argc > 1 ? argv[1] : "";
+    if (argc > 2 || (argc == 2 && strcmp(option, "--help") != 0 &&
+                     strcmp(option, "--version") != 0 && strcmp(option, "--check") != 0)) {
+        fprintf(stderr, "usage: %s [--help | --version | --check]\n", program->name);
+        return EX_USAGE;
+    }
+    if (strcmp(option, "--help") == 0) {
+        print_help(program);
+        return fflush(stdout) == 0 ? EX_OK : EX_IOERR;
+    }
+    if (strcmp(option, "--version") == 0) {
+        printf("mayfly-%s %s\n", program->name, MAYFLY_VERSION);
+        return fflush(stdout) == 0 ? EX_OK : EX_IOERR;
+    }
+
+    int code = load_settings(program);
+    if (code != EX_OK)
+        return code;
+    if (strcmp(option, "--check") == 0) {
+        settings_print_values(program->settings, program->settings_count, stdout);
+        return fflush(stdout) == 0 ? EX_OK : EX_IOERR;
+    }
+    return program_run(program);
+}
