@@ -1,0 +1,79 @@
+/* The spool: queues of messages as files in directories, the only thing that passes between
+ * Mayfly's programs.
+ *
+ *     $SPOOL/store/{tmp,new,cur,failed}      for storer
+ *     $SPOOL/relay/{tmp,new,cur,failed}      for relay
+ *
+ * A message's state is which file exists; every change of state is one rename or one unlink, so
+ * there is no moment, whatever is killed, at which it has no state or two:
+ *
+ *     file                 state                         who moves it on, and how
+ *     ----                 -----                         ------------------------
+ *     tmp/ID               being received, unacknowledged  smtpd: rename to new/ID, or unlink
+ *     new/ID               complete, to be stored or sent  storer, relay: see below
+ *     cur/ID               store: stored, kept a while     storer: unlink after another, idle
+ * insert relay: tried, to be tried again relay: unlink when done failed/ID (+.reason) given up,
+ * with the reason       reaper: unlink after the retention none                 done, or never
+ * accepted
+ *
+ * Crash argument, by what dies between two steps:
+ * - smtpd before the rename: tmp/ID is left, was never acknowledged, and is swept by reaper after
+ * 36 hours; no reader ever looks into tmp/.
+ * - smtpd between the rename and the answer: the client was not told, may send again, and that is
+ *   another message with another id: SMTP's own at-least-once (RFC 5321, section 6.1).
+ * - the power, before the commit is done (queue/commit.h): as if smtpd had died before it; a name
+ *   in new/ without its bytes is known by X-Envelope-Size and is set aside.
+ * - the power, after it: file, contents and name are on the disk. That is what 250 means.
+ * - storer between COMMIT and unlink: new/ID is inserted again, which its key makes a no-op.
+ * - set-aside: the reason is written first, then one rename moves the message, so a message in
+ *   failed/ has its reason; a reason without a message is replaced when it is tried again.
+ *
+ * The functions of queue/ block and know no event loop. A struct spool may be used by any thread
+ * once open. */
+#ifndef QUEUE_SPOOL_H
+#define QUEUE_SPOOL_H
+
+#include <stdint.h>
+
+enum queue { QUEUE_STORE, QUEUE_RELAY, QUEUE_COUNT };
+enum queue_directory { QUEUE_TMP, QUEUE_NEW, QUEUE_CUR, QUEUE_FAILED, QUEUE_DIRECTORY_COUNT };
+
+enum { SPOOL_DIRECTORY_MODE = 02770, SPOOL_FILE_MODE = 0640 };
+
+struct spool {
+    char *path;              /* as given */
+    int root;                /* descriptor of the spool directory */
+    int queues[QUEUE_COUNT]; /* descriptors of store/ and relay/ */
+    int directories[QUEUE_COUNT][QUEUE_DIRECTORY_COUNT];
+};
+
+/* Names in the file system: `store`, `new`. */
+extern const char *const queue_names[QUEUE_COUNT];
+extern const char *const queue_directory_names[QUEUE_DIRECTORY_COUNT];
+
+/* Opens the spool at `path`; makes it and whatever directory of it is missing, with mode 2770.
+ * Several programs may do so at once. Returns 0, or an errno value after logging what failed, with
+ * nothing left open. */
+int spool_open(struct spool *spool, const char *path);
+
+/* As spool_open, but makes nothing: ENOENT, unlogged, when the spool or a part of it is not there.
+ */
+int spool_open_existing(struct spool *spool, const char *path);
+
+/* Closes every descriptor. Harmless twice. */
+void spool_close(struct spool *spool);
+
+/* Takes the lock of a queue, which one reader of it holds at a time: a descriptor that holds the
+ * lock until it is closed or the process ends, however it ends; or -1 with errno, EWOULDBLOCK when
+ * another process has it. Does not wait. */
+int spool_lock(const struct spool *spool, enum queue queue);
+
+/* The path of a directory of the spool, allocated; NULL when memory is out. */
+char *spool_directory_path(const struct spool *spool, enum queue queue,
+                           enum queue_directory directory);
+
+/* Room that an unprivileged user may still fill: bytes, and files (UINT64_MAX where the file system
+ * does not count them). Returns 0 or an errno value. */
+int spool_room(const struct spool *spool, uint64_t *bytes, uint64_t *files);
+
+#endif

@@ -1,0 +1,48 @@
+/* Writes one message into tmp/, in as many pieces as it comes in. What is written becomes a
+ * message of the queue by commit_run (queue/commit.h), or goes away by writer_abort.
+ *
+ * The envelope's head is made at the beginning, the size in it is filled in at the end, which its
+ * fixed width allows. A message that is finished without any piece before is one write. All
+ * functions but writer_begin block; a writer is used by one thread at a time. */
+#ifndef QUEUE_WRITER_H
+#define QUEUE_WRITER_H
+
+#include "common/buffer.h"
+#include "queue/envelope.h"
+#include "queue/spool.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct writer {
+    const struct spool *spool;
+    enum queue queue;
+    char id[ID_SIZE];
+    struct buffer head; /* the envelope, until it is written */
+    size_t head_length;
+    uint64_t size;  /* bytes of the message so far */
+    int descriptor; /* of tmp/ID, -1 while there is none */
+    bool pieces;    /* bytes were written before writer_finish */
+    int error;      /* 0, or the errno value of the first failure: no call does anything after it */
+};
+
+/* Prepares a writer: no system call. Returns 0, EINVAL when the envelope cannot be written down
+ * (envelope_encode), or ENOMEM; the same stands in writer->error. The envelope's size is ignored
+ * and it is not referred to afterwards. */
+int writer_begin(struct writer *writer, const struct spool *spool, enum queue queue,
+                 const struct envelope *envelope);
+
+/* Writes a piece of the message. Returns 0 or an errno value; after a failure nothing is left in
+ * tmp/, so that a full disk is not kept full by what failed. */
+int writer_append(struct writer *writer, const void *bytes, size_t length);
+
+/* Writes the last piece (which may be empty) and the size. Returns as writer_append. The file is
+ * complete then, but not durable. */
+int writer_finish(struct writer *writer, const void *bytes, size_t length);
+
+/* Undoes all of it: nothing is left in tmp/. Harmless twice, after a failure, and after commit_run.
+ */
+void writer_abort(struct writer *writer);
+
+#endif
