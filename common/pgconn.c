@@ -9,6 +9,7 @@
 #include "common/pgconn.h"
 
 #include "common/log.h"
+#include "common/pgtarget.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -174,117 +175,11 @@ unsigned pgconn_backoff(unsigned failures, uint32_t random)
     return pause - random % (pause / 2 + 1);
 }
 
-bool pgconn_list_entry(const char *list, unsigned index, char *entry, size_t size)
-{
-    if (!list)
-        return false;
-    if (strchr(list, ','))
-        for (; index > 0; index--) {
-            list = strchr(list, ',');
-            if (!list)
-                return false;
-            list++;
-        }
-    size_t length = strcspn(list, ",");
-    if (length == 0 || length >= size)
-        return false;
-    memcpy(entry, list, length);
-    entry[length] = '\0';
-    return true;
-}
-
-/* The lists of hosts, whoever they come from. The strings belong to the two option arrays. */
-struct host_lists {
-    PQconninfoOption *given, *defaults;
-    const char *host, *hostaddr, *port;
-    unsigned count; /* of hosts, at least 1 */
-};
-
-static const char *option_value(const PQconninfoOption *options, const char *keyword)
-{
-    for (; options && options->keyword; options++)
-        if (strcmp(options->keyword, keyword) == 0 && options->val && options->val[0] != '\0')
-            return options->val;
-    return NULL;
-}
-
-static void host_lists_read(struct host_lists *lists, const char *conninfo)
-{
-    *lists = (struct host_lists){.given = conninfo ? PQconninfoParse(conninfo, NULL) : NULL,
-                                 .defaults = PQconndefaults(),
-                                 .count = 1};
-    const char **fields[] = {&lists->host, &lists->hostaddr, &lists->port};
-    const char *const keywords[] = {"host", "hostaddr", "port"};
-    for (size_t i = 0; i < 3; i++) {
-        *fields[i] = option_value(lists->given, keywords[i]);
-        if (!*fields[i])
-            *fields[i] = option_value(lists->defaults, keywords[i]);
-    }
-    const char *list = lists->hostaddr ? lists->hostaddr : lists->host;
-    char entry[1024];
-    while (list && pgconn_list_entry(list, lists->count, entry, sizeof entry) && strchr(list, ','))
-        lists->count++;
-}
-
-static void host_lists_free(struct host_lists *lists)
-{
-    PQconninfoFree(lists->given);
-    PQconninfoFree(lists->defaults);
-}
-
-/* libpq walks a list of hosts by itself, but only past those that refuse: it would wait for ever at
- * one that takes the connection and then says nothing, since nobody but PQconnectPoll can move it
- * on. So each try has one host, and PQconnectStart, which looks its name up and may take as long
- * as the resolver does, is the one call that goes to the pool.
- *
- * libpq lets the last of several values win: the defaults stand before the string, the host after.
- */
 static void start_work(uv_work_t *work)
 {
     struct pgconn *pgconn = work->data;
-    const char *conninfo = pgconn->options.conninfo;
-    struct host_lists lists;
-    host_lists_read(&lists, conninfo);
-    pgconn->hosts = lists.count;
-
-    const char *keywords[16], *values[16];
-    size_t count = 0;
-#define OPTION(keyword, value) (keywords[count] = (keyword), values[count++] = (value))
-    if (!getenv("PGTARGETSESSIONATTRS"))
-        OPTION("target_session_attrs", "read-write");
-    if (!getenv("PGCONNECT_TIMEOUT"))
-        OPTION("connect_timeout", "10");
-    if (!getenv("PGCLIENTENCODING"))
-        OPTION("client_encoding", "UTF8");
-    OPTION("fallback_application_name", pgconn->options.name);
-    OPTION("keepalives_idle", "15");
-    OPTION("keepalives_interval", "5");
-    OPTION("keepalives_count", "3");
-    OPTION("tcp_user_timeout", "30000");
-    OPTION("dbname", conninfo);
-    char host[1024], hostaddr[128], port[16];
-    if (lists.count > 1) {
-        unsigned index = pgconn->host % lists.count;
-        if (pgconn_list_entry(lists.host, index, host, sizeof host))
-            OPTION("host", host);
-        if (pgconn_list_entry(lists.hostaddr, index, hostaddr, sizeof hostaddr))
-            OPTION("hostaddr", hostaddr);
-        OPTION("port", pgconn_list_entry(lists.port, index, port, sizeof port) ? port : "5432");
-    }
-    OPTION(NULL, NULL);
-#undef OPTION
-    pgconn->conn = PQconnectStartParams(keywords, values, 1);
-    host_lists_free(&lists);
-}
-
-/* Seconds, from wherever libpq took them; 0: for ever. */
-static unsigned connect_timeout(PGconn *conn)
-{
-    PQconninfoOption *options = PQconninfo(conn);
-    const char *value = option_value(options, "connect_timeout");
-    int seconds = value ? atoi(value) : 0;
-    PQconninfoFree(options);
-    return seconds > 0 ? (unsigned)seconds : 0;
+    pgconn->conn = pgtarget_start(pgconn->options.conninfo, pgconn->options.name, pgconn->host,
+                                  &pgconn->hosts);
 }
 
 static void start_done_cb(uv_work_t *work, int status)
@@ -308,7 +203,7 @@ static void start_done_cb(uv_work_t *work, int status)
         return;
     }
     PQsetNoticeReceiver(pgconn->conn, notice_cb, pgconn);
-    unsigned seconds = connect_timeout(pgconn->conn);
+    unsigned seconds = pgtarget_timeout(pgconn->conn);
     if (seconds > 0)
         uv_timer_start(&pgconn->timer, timer_cb, seconds * UINT64_C(1000), 0);
     if (!watch_start(pgconn, UV_WRITABLE))
@@ -466,13 +361,6 @@ static void connection_readable(struct pgconn *pgconn)
 }
 
 /* The header's functions. */
-
-bool pgconn_check(const char *conninfo)
-{
-    PQconninfoOption *options = PQconninfoParse(conninfo, NULL);
-    PQconninfoFree(options);
-    return options != NULL;
-}
 
 void pgconn_init(struct pgconn *pgconn, uv_loop_t *loop, const struct pgconn_options *options)
 {

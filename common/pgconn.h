@@ -51,8 +51,8 @@ struct pgconn_options {
      * are tried one after the other without a pause, each with its own connect_timeout; a host that
      * refuses, is silent, or fails target_session_attrs gives way to the next. What the string and
      * the environment leave open: target_session_attrs=read-write, connect_timeout=10,
-     * client_encoding=UTF8, keepalives and tcp_user_timeout that notice a dead peer in about 30 s.
-     */
+     * keepalives and tcp_user_timeout that notice a dead peer in about 30 s. The encoding is always
+     * UTF8. */
     const char *conninfo;
     const char *name; /* application_name, unless the string has one */
     void *data;       /* the owner's; nothing here reads it */
@@ -82,9 +82,6 @@ struct pgconn {
     char reason[256];
     void (*closed_cb)(struct pgconn *pgconn);
 };
-
-/* Whether libpq can read the string. Its own words are not passed on: they may quote a password. */
-bool pgconn_check(const char *conninfo);
 
 /* Prepares `pgconn`. The strings of `options` stay the caller's and must outlive the connection.
  * Does not fail; nothing happens before pgconn_start. */
@@ -155,10 +152,5 @@ const char *pgconn_sqlstate(const PGresult *result);
 /* The pause in milliseconds before the try after `failures` rounds in vain; `random` is any number.
  */
 unsigned pgconn_backoff(unsigned failures, uint32_t random);
-
-/* Writes the `index`th entry of a comma-separated list, as libpq's host, hostaddr and port are,
- * into `entry`; a list of one serves every index. False when there is none, or it is empty or too
- * long. */
-bool pgconn_list_entry(const char *list, unsigned index, char *entry, size_t size);
 
 #endif
