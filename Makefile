@@ -17,9 +17,11 @@ LIBS_smtpd  := -luv
 LIBS_storer := -luv -lpq
 LIBS_reaper := -luv -lpq
 
-CC       ?= gcc
+ifeq ($(origin CC),default)
+CC       := gcc
+endif
 BUILD    := build
-OPTIMIZE := -O2 -D_FORTIFY_SOURCE=2
+OPTIMIZE := -O2 -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
 ifeq ($(SANITIZE),1)
 BUILD    := build/sanitize
 OPTIMIZE := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
@@ -28,49 +30,143 @@ endif
 WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 \
             -Wundef -Wvla -Wpointer-arith -Wwrite-strings -Wimplicit-fallthrough -Werror
 HARDEN   := -fstack-protector-strong -fstack-clash-protection -fPIE
+ifneq ($(filter x86_64 i686,$(shell uname -m)),)
+HARDEN   += -fcf-protection
+endif
 CFLAGS   ?= -g
 MAYFLY_CFLAGS := -std=c17 -D_GNU_SOURCE -DMAYFLY_VERSION='"$(VERSION)"' -I. \
             -I$(shell pg_config --includedir 2>/dev/null || echo /usr/include/postgresql) \
             $(OPTIMIZE) $(HARDEN) $(WARNINGS)
 MAYFLY_LDFLAGS := $(filter -fsanitize%,$(OPTIMIZE)) -pie -Wl,-z,relro,-z,now,-z,noexecstack
 
-objects   = $(patsubst %.c,$(BUILD)/%.o,$(filter-out $(1)/main.c,$(wildcard $(1)/*.c)))
-archive   = $(BUILD)/lib$(1).a
+PREFIX   := /usr/local
+SBINDIR  := $(PREFIX)/sbin
+MANDIR   := $(PREFIX)/share/man
+SHAREDIR := $(PREFIX)/share/mayfly
+
+sources    = $(filter-out $(1)/main.c,$(wildcard $(1)/*.c))
+objects    = $(patsubst %.c,$(BUILD)/objects/%.o,$(call sources,$(1)))
+archive    = $(BUILD)/lib$(1).a
 unit_tests := $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/*_*.c))
 
 .PHONY: all
-all: $(PROGRAMS:%=$(BUILD)/%)
+all: $(PROGRAMS:%=$(BUILD)/%) ## build the programs (CC=gcc or clang, SANITIZE=1 for ASan and UBSan)
 
-$(BUILD)/%.o: %.c
+# Two notes of what the last build was made of, touched only when that changed: objects of another
+# compiler or other flags are made anew, and an archive that lost a source loses its object.
+make_note = $(shell mkdir -p $(BUILD) && { echo '$(subst ','\'',$(2))' | cmp -s - $(1) || \
+                    echo '$(subst ','\'',$(2))' >$(1); })
+flags_note   := $(BUILD)/flags
+sources_note := $(BUILD)/sources
+ifneq ($(filter-out help clean% uninstall deps format lint,$(or $(MAKECMDGOALS),all)),)
+$(call make_note,$(flags_note),$(CC) $(CPPFLAGS) $(CFLAGS) $(MAYFLY_CFLAGS) $(MAYFLY_LDFLAGS) $(LDFLAGS))
+$(call make_note,$(sources_note),$(foreach folder,$(FOLDERS),$(call sources,$(folder))))
+endif
+
+.PHONY: need-build need-test
+need-build need-test: need-%:
+	@common/packages.sh check $*
+
+$(BUILD)/objects/%.o: %.c $(flags_note) | need-build
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) $(MAYFLY_CFLAGS) -MMD -MP -c -o $@ $<
 
 define folder_rules
-$(call archive,$(1)): $(call objects,$(1))
-	@mkdir -p $$(@D)
+$(call archive,$(1)): $(call objects,$(1)) $(sources_note)
 	@rm -f $$@
-	$(AR) rcs $$@ $$^
+	$(AR) rcs $$@ $$(filter %.o,$$^)
 endef
 $(foreach folder,$(FOLDERS),$(eval $(call folder_rules,$(folder))))
 
 define program_rules
-$(BUILD)/$(1): $(BUILD)/$(1)/main.o $(call archive,$(1)) $(call archive,queue) $(call archive,common)
+$(BUILD)/$(1): $(BUILD)/objects/$(1)/main.o $(call archive,$(1)) $(call archive,queue) $(call archive,common)
 	$(CC) $(CFLAGS) $(MAYFLY_LDFLAGS) $(LDFLAGS) -o $$@ $$^ $(LIBS_$(1))
 endef
 $(foreach program,$(PROGRAMS),$(eval $(call program_rules,$(program))))
 
 define unit_test_rules
-$(BUILD)/tests/unit/$(1): $(BUILD)/tests/unit/$(1).o $(call archive,$(2)) $(call archive,queue) $(call archive,common)
+$(BUILD)/tests/unit/$(1): $(BUILD)/objects/tests/unit/$(1).o $(call archive,$(2)) $(call archive,queue) $(call archive,common)
+	@mkdir -p $$(@D)
 	$(CC) $(CFLAGS) $(MAYFLY_LDFLAGS) $(LDFLAGS) -o $$@ $$^ $(LIBS_$(2)) -luv -lcmocka
+$(BUILD)/objects/tests/unit/$(1).o: | need-test
 endef
 $(foreach test,$(notdir $(unit_tests)),$(eval $(call unit_test_rules,$(test),$(firstword $(subst _, ,$(test))))))
 
-.PHONY: unit
-unit: $(unit_tests)
-	@for test in $^; do $$test || exit 1; done
+.PHONY: run
+run: ## install what is missing, build, and run everything with SMTP on 127.0.0.1:2525 (PORT=, SMTPD_LISTEN=)
+	@common/packages.sh install build run
+	@$(MAKE) --no-print-directory all
+	@area=$$(common/run.sh area) && $(MAKE) --no-print-directory -s install PREFIX="$$area" DESTDIR=
+	@exec common/run.sh start
+
+.PHONY: clean-run
+clean-run: ## forget what `make run` keeps: its database, its mail, its logs
+	@common/run.sh forget
+
+.PHONY: test
+test: ## install what is missing, build, and run all tests (TEST_SCALE=full: in full size)
+	@common/packages.sh install build run test
+	@$(MAKE) --no-print-directory all unit-tests
+	@MAYFLY_BUILD="$(BUILD)" common/test.sh $(unit_tests) tests/system
+
+.PHONY: unit-tests unit
+unit-tests: $(unit_tests)
+unit: unit-tests ## build and run the unit tests alone
+	@common/test.sh $(unit_tests)
+
+.PHONY: deps
+deps: ## install the Debian packages that are missing (common/packages.txt)
+	@common/packages.sh install build run test
+
+.PHONY: schema
+schema: ## make or upgrade the tables in DATABASE_URL=
+	@test -n "$$DATABASE_URL" || { echo "make schema DATABASE_URL=postgresql://…: which database?" >&2; exit 64; }
+	@psql -X -q "$$DATABASE_URL" -v ON_ERROR_STOP=1 -f sql/schema.sql
+export DATABASE_URL
+
+.PHONY: install
+install: all ## install under PREFIX=/usr/local, in DESTDIR= if given
+	install -d "$(DESTDIR)$(SBINDIR)"
+	$(foreach p,$(PROGRAMS),install -m 755 $(BUILD)/$(p) "$(DESTDIR)$(SBINDIR)/mayfly-$(p)" &&) :
+	$(foreach m,$(manuals),install -D -m 644 $(m) "$(DESTDIR)$(call manual_path,$(m))" &&) :
+	$(foreach f,$(schema_files),install -D -m 644 $(f) "$(DESTDIR)$(SHAREDIR)/$(f)" &&) :
+	$(foreach p,$(PROGRAMS),$(call install_service,$(p),"$(DESTDIR)$(SHAREDIR)/service/mayfly-$(p)") &&) :
+
+# A service directory is what all of them share and what the program adds, with the place of the programs filled in.
+define install_service
+{ install -d $(2) && cp -r common/service/. $(1)/service/. $(2) && chmod -R u=rwX,go=rX $(2) && \
+    sed -i 's|@SBINDIR@|$(SBINDIR)|' $(2)/run; }
+endef
+
+.PHONY: uninstall
+uninstall: ## remove what install made, with the same PREFIX= and DESTDIR=
+	rm -f $(foreach p,$(PROGRAMS),"$(DESTDIR)$(SBINDIR)/mayfly-$(p)") $(foreach m,$(manuals),"$(DESTDIR)$(call manual_path,$(m))")
+	rm -rf "$(DESTDIR)$(SHAREDIR)"
+
+manuals      := $(wildcard $(FOLDERS:%=%/*.[58]))
+manual_path   = $(MANDIR)/man$(subst .,,$(suffix $(1)))/mayfly-$(patsubst mayfly-%,%,$(notdir $(1)))
+schema_files := $(wildcard sql/*.sql sql/*/*.sql)
+
+c_files := $(wildcard $(foreach folder,$(FOLDERS) tests/unit tests/fuzz,$(folder)/*.[ch]))
+scripts := .ci/run $(wildcard common/*.sh) $(shell grep -rlE '^\#!/bin/(ba)?sh' $(PROGRAMS:%=%/service) 2>/dev/null)
+
+.PHONY: format lint
+format: ## lay out the C code
+	clang-format -i $(c_files)
+lint: ## check the layout of the C code, and read code and scripts with cppcheck and shellcheck
+	@common/packages.sh check lint
+	clang-format --dry-run -Werror $(c_files)
+	shellcheck $(scripts)
+	cppcheck --quiet --std=c11 --enable=warning,portability,performance --inline-suppr \
+	    --error-exitcode=1 --suppress=missingIncludeSystem -I. -D_GNU_SOURCE -DMAYFLY_VERSION='""' $(FOLDERS)
 
 .PHONY: clean
-clean:
+clean: ## remove what was built
 	rm -rf build
 
--include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+.PHONY: help
+help: ## list these targets
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | sort | while IFS='	' read -r target meaning; do \
+	    printf 'make %-12s %s\n' "$$target" "$$meaning"; done
+
+-include $(shell find $(BUILD)/objects -name '*.d' 2>/dev/null)
