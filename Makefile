@@ -50,7 +50,13 @@ archive    = $(BUILD)/lib$(1).a
 unit_tests := $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/*_*.c))
 
 .PHONY: all
-all: $(PROGRAMS:%=$(BUILD)/%) ## build the programs (CC=gcc or clang, SANITIZE=1 for ASan and UBSan)
+all: $(PROGRAMS:%=$(BUILD)/%) ## build the programs (CC=gcc or clang; SANITIZE=1 for ASan and UBSan; V=1 shows the commands)
+
+# A line a file; V=1 shows the commands.
+quiet = @printf '%-8s %s\n' '$(1)' '$(2)'; #
+ifeq ($(V),1)
+quiet :=
+endif
 
 # Two notes of what the last build was made of, touched only when that changed: objects of another
 # compiler or other flags are made anew, and an archive that lost a source loses its object.
@@ -69,28 +75,37 @@ need-build need-test: need-%:
 
 $(BUILD)/objects/%.o: %.c $(flags_note) | need-build
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) $(MAYFLY_CFLAGS) -MMD -MP -c -o $@ $<
+	$(call quiet,CC,$<)$(CC) $(CPPFLAGS) $(CFLAGS) $(MAYFLY_CFLAGS) -MMD -MP -c -o $@ $<
 
 define folder_rules
 $(call archive,$(1)): $(call objects,$(1)) $(sources_note)
 	@rm -f $$@
-	$(AR) rcs $$@ $$(filter %.o,$$^)
+	$$(call quiet,AR,$$@)$(AR) rcs $$@ $$(filter %.o,$$^)
 endef
 $(foreach folder,$(FOLDERS),$(eval $(call folder_rules,$(folder))))
 
 define program_rules
 $(BUILD)/$(1): $(BUILD)/objects/$(1)/main.o $(call archive,$(1)) $(call archive,queue) $(call archive,common)
-	$(CC) $(CFLAGS) $(MAYFLY_LDFLAGS) $(LDFLAGS) -o $$@ $$^ $(LIBS_$(1))
+	$$(call quiet,LD,$$@)$(CC) $(CFLAGS) $(MAYFLY_LDFLAGS) $(LDFLAGS) -o $$@ $$^ $(LIBS_$(1))
 endef
 $(foreach program,$(PROGRAMS),$(eval $(call program_rules,$(program))))
 
 define unit_test_rules
 $(BUILD)/tests/unit/$(1): $(BUILD)/objects/tests/unit/$(1).o $(call archive,$(2)) $(call archive,queue) $(call archive,common)
 	@mkdir -p $$(@D)
-	$(CC) $(CFLAGS) $(MAYFLY_LDFLAGS) $(LDFLAGS) -o $$@ $$^ $(LIBS_$(2)) -luv -lcmocka
+	$$(call quiet,LD,$$@)$(CC) $(CFLAGS) $(MAYFLY_LDFLAGS) $(LDFLAGS) -o $$@ $$^ $(LIBS_$(2)) -luv -lcmocka
 $(BUILD)/objects/tests/unit/$(1).o: | need-test
 endef
 $(foreach test,$(notdir $(unit_tests)),$(eval $(call unit_test_rules,$(test),$(firstword $(subst _, ,$(test))))))
+
+$(BUILD)/tests/bench/commit: $(BUILD)/objects/tests/bench/commit.o $(call archive,queue) $(call archive,common)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(MAYFLY_LDFLAGS) $(LDFLAGS) -o $@ $^
+
+.PHONY: bench-commit
+bench-commit: $(BUILD)/tests/bench/commit ## measure what a durable message costs in BENCH_DIRECTORY=
+	@test -n "$(BENCH_DIRECTORY)" || { echo "make bench-commit BENCH_DIRECTORY=…: where?" >&2; exit 64; }
+	@spool=$$(mktemp -d "$(BENCH_DIRECTORY)/mayfly-bench.XXXXXX") && $< "$$spool"; result=$$?; rm -rf "$$spool"; exit $$result
 
 .PHONY: run
 run: ## install what is missing, build, and run everything with SMTP on 127.0.0.1:2525 (PORT=, SMTPD_LISTEN=)
@@ -147,7 +162,7 @@ manuals      := $(wildcard $(FOLDERS:%=%/*.[58]))
 manual_path   = $(MANDIR)/man$(subst .,,$(suffix $(1)))/mayfly-$(patsubst mayfly-%,%,$(notdir $(1)))
 schema_files := $(wildcard sql/*.sql sql/*/*.sql)
 
-c_files := $(wildcard $(foreach folder,$(FOLDERS) tests/unit tests/fuzz,$(folder)/*.[ch]))
+c_files := $(wildcard $(foreach folder,$(FOLDERS) tests/unit tests/bench tests/fuzz,$(folder)/*.[ch]))
 scripts := .ci/run $(wildcard common/*.sh) $(shell grep -rlE '^\#!/bin/(ba)?sh' $(PROGRAMS:%=%/service) 2>/dev/null)
 
 .PHONY: format lint
