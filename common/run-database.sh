@@ -15,7 +15,7 @@ database_psql() {
 # Sets `database_bin`: where the programs are that fit the cluster, or the newest for a new one.
 database_find() {
     local version='*'
-    if [ -e "$area/data" ]; then version=$(<"$area/data/PG_VERSION"); fi
+    if [ -e "$area/data" ]; then version=$(grep -xE '[0-9]+' "$area/data/PG_VERSION"); fi
     database_bin=$(compgen -G "/usr/lib/postgresql/$version/bin" | sort -V | tail -n 1)
     [ -n "$database_bin" ] || fail "The mail in run/ is in a cluster of PostgreSQL $version, which is not installed any more." \
         "Install it, or forget the mail with \`make clean-run\`."
@@ -87,6 +87,7 @@ SQL
     database_psql -d mayfly -f "$area/share/mayfly/sql/schema.sql" >"$area/log/schema" 2>&1 ||
         fail "sql/schema.sql failed:" "$(tail "$area/log/schema")"
     database_psql -d mayfly -v password="$(cat "$area/password")" <<'SQL'
+SET client_min_messages = warning;
 SELECT format('CREATE ROLE %I LOGIN', name)
 FROM unnest(ARRAY['storer', 'reaper']) name WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name) \gexec
 ALTER ROLE storer PASSWORD :'password';

@@ -34,11 +34,11 @@ if [ "$(id -u)" = 0 ]; then
 fi
 
 say() {
-    printf '%s\n' "$*" >&2
+    printf '%s\n' "$1" >&2
 }
 
 fail() {
-    say "$@"
+    printf '%s\n' "$@" >&2
     exit 1
 }
 
@@ -75,9 +75,7 @@ area_make() {
 area_lock() {
     exec 9>>"$area/lock"
     if ! flock -n 9; then
-        say "Mayfly runs from here already:"
-        cat "$area/ready" >&2 2>/dev/null || say "it is not ready yet."
-        exit 1
+        fail "Mayfly runs from here already." "$(cat "$area/ready" 2>/dev/null || echo 'It is not ready yet.')"
     fi
 }
 
@@ -238,13 +236,12 @@ supervise() {
     supervisor=$!
 }
 
-print_ready() {
+# What is where, and the two lines to try it with, as they can be pasted.
+print_use() {
     local smtp url
     smtp=$(address_for_client "${listen%%,*}")
     url=$(database_url mayfly)
     cat <<TXT
-
-Mayfly is ready.
 
   SMTP       $listen
   database   $url
@@ -256,8 +253,6 @@ Send a mail:
 
 Show the newest:
   psql '$url' -x -c 'SELECT * FROM emails ORDER BY received_at DESC LIMIT 1'
-
-Ctrl-C stops everything. The programs' logs follow.
 
 TXT
 }
@@ -283,7 +278,9 @@ start() {
     for program in "${programs[@]}"; do
         service_wait "$area/service/mayfly-$program" "$area/log/$program" 60
     done
-    print_ready | (umask 077 && tee "$area/ready")
+    echo "Mayfly is ready."
+    print_use | (umask 077 && tee "$area/ready")
+    echo "Ctrl-C stops everything. What follows are the programs' logs."
     (cd "$area/log" && exec tail -q -n 0 -F --pid=$$ "${programs[@]/%//current}") 9>&- 2>/dev/null &
     tail=$!
     wait "$supervisor" || true
