@@ -1,0 +1,45 @@
+-- How long mail is kept: one row, read by everything that shows, stores or drops mail.
+
+CREATE TABLE IF NOT EXISTS settings (
+    one_row   boolean  PRIMARY KEY DEFAULT true CHECK (one_row),
+    retention interval NOT NULL
+);
+
+COMMENT ON TABLE settings IS 'what all programs and views share; always one row';
+COMMENT ON COLUMN settings.one_row IS 'true: there is no second row';
+COMMENT ON COLUMN settings.retention IS 'the age at which mail expires, in seconds; see set_retention';
+
+-- Seconds, not days: a day of a session's time zone may have 23 hours.
+INSERT INTO settings (retention) VALUES (make_interval(secs => 604800)) ON CONFLICT DO NOTHING;
+
+CREATE OR REPLACE FUNCTION retention() RETURNS interval
+LANGUAGE sql STABLE SECURITY DEFINER PARALLEL SAFE
+SET search_path FROM CURRENT
+AS $$SELECT retention FROM settings$$;
+
+COMMENT ON FUNCTION retention() IS
+    'the age at which mail expires: it is there while received_at > statement_timestamp() - retention()';
+
+-- Less than a second keeps nothing. A year is 366 partitions of two tables, and the planner looks
+-- at each of them for every mailbox: more is a mistake, or a job for another program.
+CREATE OR REPLACE FUNCTION set_retention(period interval) RETURNS interval
+LANGUAGE plpgsql
+SET search_path FROM CURRENT
+AS $$
+DECLARE
+    seconds double precision := extract(epoch FROM period);
+BEGIN
+    IF seconds IS NULL OR seconds < 1 OR seconds > 366 * 86400 THEN
+        RAISE EXCEPTION 'retention is %; it may be from 1 second to 366 days',
+            coalesce(period::text, 'null')
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    -- Written only when it changes: reaper says it again on every pass.
+    UPDATE settings SET retention = make_interval(secs => seconds)
+    WHERE settings.retention <> make_interval(secs => seconds);
+    RETURN retention();
+END
+$$;
+
+COMMENT ON FUNCTION set_retention(interval) IS
+    'sets the retention, from 1 second to 366 days (a month counts as 30), and returns it';

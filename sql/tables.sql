@@ -1,0 +1,76 @@
+-- The two tables of mail, partitioned by day (UTC) of received_at; partitions.sql makes the days.
+--
+-- received_at is the envelope's and stands in every key, so that a message stored twice meets its
+-- own key. There is no CHECK and no foreign key: 23514 then means one thing, a missing partition,
+-- and a partition can be detached without looking at the other table.
+
+-- Looked for first: even IF NOT EXISTS, ALTER TABLE and CREATE INDEX wait for every running insert,
+-- and hold up the next ones, only to find that there is nothing to do.
+
+SELECT to_regclass('messages') IS NULL AS missing
+\gset
+\if :missing
+CREATE TABLE messages (
+    id          uuid        NOT NULL,
+    received_at timestamptz NOT NULL,
+    mail_from   text        NOT NULL,
+    client      inet,
+    helo        text,
+    protocol    text,
+    size        bigint      NOT NULL,
+    raw         bytea       NOT NULL,
+    -- id first: a message is looked for by the id that the logs and the sender know.
+    PRIMARY KEY (id, received_at)
+) PARTITION BY RANGE (received_at);
+
+-- Out of line and uncompressed: pglz costs more time than it saves space, and a header is read from
+-- the beginning of a message without fetching the rest.
+ALTER TABLE ONLY messages ALTER COLUMN raw SET STORAGE EXTERNAL;
+
+COMMENT ON TABLE messages IS 'received mail, one row a message; holds expired mail too, read emails instead';
+COMMENT ON COLUMN messages.id IS 'the id in the reply to the sender, in the logs and in the spool';
+COMMENT ON COLUMN messages.received_at IS 'when smtpd had received it whole';
+COMMENT ON COLUMN messages.mail_from IS 'reverse-path as given, without angle brackets; empty for notifications';
+COMMENT ON COLUMN messages.client IS 'address of the SMTP client';
+COMMENT ON COLUMN messages.helo IS 'what the client called itself';
+COMMENT ON COLUMN messages.protocol IS 'SMTP, ESMTP, ESMTPS, …';
+COMMENT ON COLUMN messages.size IS 'bytes of raw';
+COMMENT ON COLUMN messages.raw IS 'the message, byte for byte';
+\endif
+
+SELECT to_regclass('deliveries') IS NULL AS missing
+\gset
+\if :missing
+CREATE SEQUENCE deliveries_id_seq;
+
+COMMENT ON SEQUENCE deliveries_id_seq IS 'deliveries.id';
+
+-- The number comes from a sequence of its own, not from an identity column: a partition made by
+-- LIKE cannot have one of those (before PostgreSQL 17, ATTACH drops or refuses them).
+CREATE TABLE deliveries (
+    id          bigint      NOT NULL DEFAULT nextval('deliveries_id_seq'),
+    message_id  uuid        NOT NULL,
+    received_at timestamptz NOT NULL,
+    position    integer     NOT NULL,
+    recipient   text        NOT NULL,
+    username    text COLLATE "C" GENERATED ALWAYS AS (address_username(recipient)) STORED,
+    domain      text COLLATE "C" GENERATED ALWAYS AS (address_domain(recipient)) STORED,
+    PRIMARY KEY (received_at, message_id, position),
+    UNIQUE (id, received_at)
+) PARTITION BY RANGE (received_at);
+
+COMMENT ON TABLE deliveries IS 'one row a recipient of a message; holds expired mail too, read emails instead';
+COMMENT ON COLUMN deliveries.id IS 'number of the delivery, from one sequence for all days';
+COMMENT ON COLUMN deliveries.message_id IS 'messages.id';
+COMMENT ON COLUMN deliveries.received_at IS 'messages.received_at';
+COMMENT ON COLUMN deliveries.position IS 'place of the recipient in the envelope';
+COMMENT ON COLUMN deliveries.recipient IS 'forward-path as given, without angle brackets';
+COMMENT ON COLUMN deliveries.username IS 'mailbox: address_username(recipient)';
+COMMENT ON COLUMN deliveries.domain IS 'address_domain(recipient)';
+
+CREATE INDEX deliveries_mailbox ON deliveries (username, received_at DESC);
+COMMENT ON INDEX deliveries_mailbox IS 'the mail of a mailbox, newest first';
+
+CREATE INDEX deliveries_message ON deliveries (message_id);
+COMMENT ON INDEX deliveries_message IS 'the deliveries of a message whose id the logs or the sender know';
+\endif

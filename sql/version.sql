@@ -1,0 +1,8 @@
+-- storer and reaper refuse to work with a schema that is older than they are.
+
+CREATE OR REPLACE FUNCTION schema_version() RETURNS integer
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN 1;
+
+COMMENT ON FUNCTION schema_version() IS
+    'the version of this schema; rises by one with each change that storer or reaper relies on';
