@@ -1,11 +1,14 @@
 """What every system test stands on: a private PostgreSQL, a fresh spool, the real programs, and
 a limit on time."""
 
+import contextlib
 import shutil
 
 import pytest
 
 import deadline
+import disk
+import faults as faults_module
 from cluster import Cluster, short_directory
 from programs import BUILD, Programs
 from scale import SCALE
@@ -85,6 +88,32 @@ def smtpd(module_smtpd, module_spool):
 def stored(module_spool):
     """The spool of `smtpd`."""
     return module_spool
+
+
+@pytest.fixture(scope="session")
+def fault_library():
+    directory = short_directory("mayfly-fault-")
+    yield faults_module.build(directory)
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture
+def faults(fault_library, tmp_path, spool):
+    """System calls that fail on `spool`, for a program started with faults.settings()."""
+    return faults_module.Faults(fault_library, tmp_path, spool)
+
+
+@pytest.fixture
+def small_disk():
+    """A function that mounts a small file system and returns a spool on it and what fills it."""
+    directory = short_directory("mayfly-disk-")
+    with contextlib.ExitStack() as mounts:
+        def mount(kind="ext4", mebibytes=24, inodes=1000):
+            point = mounts.enter_context(disk.mounted(directory, kind, mebibytes, inodes))
+            return Spool(point / "spool"), disk.Filler(point)
+
+        yield mount
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -30,6 +30,16 @@ SANITIZER = re.compile(r"AddressSanitizer|LeakSanitizer|UndefinedBehaviorSanitiz
 PAIR = re.compile(r'([A-Za-z0-9_.]+)=("(?:[^"\\]|\\.)*"|[^ ]*)')
 
 
+def sanitized():
+    """Whether the programs were built with sanitizers."""
+    return b"__asan_init" in (BUILD / "smtpd").read_bytes()
+
+
+def memory_slack(bytes):
+    """A bound on how much a program's memory may grow. A sanitizer keeps freed memory a while."""
+    return bytes + (512 << 20 if sanitized() else 0)
+
+
 def environment(settings):
     """What a program sees: a path, a locale, the sanitizers' options, and the test's settings."""
     clean = {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LANG": "C.UTF-8"}

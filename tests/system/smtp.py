@@ -82,15 +82,18 @@ def parse_reply(lines, bare):
 
 
 class Client:
-    """A connection. Nothing is sent or read but what a test asks for."""
+    """A connection. Nothing is sent or read but what a test asks for. `source`: the address it
+    comes from, such as 127.0.0.2, to be another client."""
 
-    def __init__(self, address, timeout=TIMEOUT, receive_buffer=None):
+    def __init__(self, address, timeout=TIMEOUT, receive_buffer=None, source=None):
         family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self.socket = socket.socket(family, socket.SOCK_STREAM)
         if receive_buffer:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.settimeout(timeout)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if source:
+            self.socket.bind((source, 0))
         self.socket.connect(address)
         self.received = b""
 

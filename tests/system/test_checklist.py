@@ -1,0 +1,27 @@
+"""Every row of the checklist has a test that names it."""
+
+import pathlib
+import re
+
+HERE = pathlib.Path(__file__).parent
+
+
+def rows():
+    return re.findall(r"^\| (D\d+-\d\d) \|", (HERE / "checklist.md").read_text(), re.M)
+
+
+def rows_with_a_test():
+    found = set()
+    for path in HERE.glob("test_*.py"):
+        for part, number in re.findall(r"^def test_d(\d+)_(\d\d)_", path.read_text(), re.M):
+            found.add(f"D{part}-{number}")
+    return found
+
+
+def test_every_row_has_a_test():
+    assert len(rows()) == len(set(rows())) > 100
+    assert sorted(set(rows()) - rows_with_a_test()) == []
+
+
+def test_every_named_row_exists():
+    assert sorted(rows_with_a_test() - set(rows())) == []
