@@ -100,17 +100,20 @@ $(foreach test,$(notdir $(unit_tests)),$(eval $(call unit_test_rules,$(test),$(f
 
 $(BUILD)/tests/bench/commit: $(BUILD)/objects/tests/bench/commit.o $(call archive,queue) $(call archive,common)
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(MAYFLY_LDFLAGS) $(LDFLAGS) -o $@ $^
+	$(call quiet,LD,$@)$(CC) $(CFLAGS) $(MAYFLY_LDFLAGS) $(LDFLAGS) -o $@ $^
 
 .PHONY: bench-commit
 bench-commit: $(BUILD)/tests/bench/commit ## measure what a durable message costs in BENCH_DIRECTORY=
 	@test -n "$(BENCH_DIRECTORY)" || { echo "make bench-commit BENCH_DIRECTORY=…: where?" >&2; exit 64; }
 	@spool=$$(mktemp -d "$(BENCH_DIRECTORY)/mayfly-bench.XXXXXX") && $< "$$spool"; result=$$?; rm -rf "$$spool"; exit $$result
 
+# A new user's two commands build on every core, unless -j says otherwise.
+all_cores = $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc))
+
 .PHONY: run
 run: ## install what is missing, build, and run everything with SMTP on 127.0.0.1:2525 (PORT=, SMTPD_LISTEN=)
 	@common/packages.sh install build run
-	@$(MAKE) --no-print-directory all
+	@$(MAKE) --no-print-directory $(all_cores) all
 	@area=$$(common/run.sh area) && $(MAKE) --no-print-directory -s install PREFIX="$$area" DESTDIR=
 	@exec common/run.sh start
 
@@ -121,7 +124,7 @@ clean-run: ## forget what `make run` keeps: its database, its mail, its logs
 .PHONY: test
 test: ## install what is missing, build, and run all tests (TEST_SCALE=full: in full size)
 	@common/packages.sh install build run test
-	@$(MAKE) --no-print-directory all unit-tests
+	@$(MAKE) --no-print-directory $(all_cores) all unit-tests
 	@MAYFLY_BUILD="$(BUILD)" common/test.sh $(unit_tests) tests/system
 
 .PHONY: unit-tests unit

@@ -207,7 +207,7 @@ smtpd_settings() {
     settings=$(program_check smtpd)
     port=$(sed -n 's/^PORT=//p' <<<"$settings")
     listen=$(sed -n 's/^SMTPD_LISTEN=//p' <<<"$settings")
-    if [ -n "$port" ]; then listen="0.0.0.0:$port"; fi
+    if [ -n "$port" ]; then listen="*:$port"; fi
     domain=$(sed -n 's/^SMTPD_DOMAINS=\.\{0,1\}\([a-z0-9][^,]*\).*/\1/p' <<<"$settings")
     domain=${domain:-mayfly.example}
 }
