@@ -40,7 +40,7 @@ struct pgconn_callbacks {
     /* One result; freed after the call. In order, for each statement: its results (one, unless a
      * simple query held several commands; errors are results too), then NULL: it has ended. A
      * pgconn_sync gives one PGRES_PIPELINE_SYNC and no NULL. */
-    void (*result_cb)(struct pgconn *pgconn, const PGresult *result);
+    void (*result_cb)(struct pgconn *pgconn, PGresult *result);
 
     /* A NOTIFY arrived that this session listens for. May be NULL. */
     void (*notify_cb)(struct pgconn *pgconn, const char *channel, const char *payload);

@@ -1,0 +1,186 @@
+/* Conversations with PostgreSQL: see the header. */
+#include "storer/transaction.h"
+
+#include "storer/statements.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The statements of a STORE in the order of their results. The others are one statement,
+ * STEP_FIRST; a ROLLBACK goes before whatever follows an error. */
+enum step { STEP_ROLLBACK, STEP_FIRST, STEP_MESSAGES, STEP_DELIVERIES, STEP_BOUNDS, STEP_COMMIT };
+
+static void begin(struct transaction *transaction, struct pgconn *conn, enum transaction_kind kind)
+{
+    *transaction = (struct transaction){.kind = kind, .step = STEP_FIRST, .sent_at = uv_hrtime()};
+    if (pgconn_in_transaction(conn)) {
+        transaction->step = STEP_ROLLBACK;
+        pgconn_execute(conn, statement_rollback, NULL, 0);
+    }
+}
+
+/* A statement whose parameters are the elements [first, first + count) of some columns. */
+static void execute(struct pgconn *conn, const char *sql, struct array *const arrays[],
+                    unsigned arrays_count, size_t first, size_t count)
+{
+    struct array_frame frames[PGCONN_PARAMS];
+    struct pgconn_param params[PGCONN_PARAMS];
+    for (unsigned i = 0; i < arrays_count; i++) {
+        array_frame(arrays[i], first, count, &frames[i]);
+        params[i] = (struct pgconn_param){
+            .value = frames[i].value, .length = frames[i].length, .binary = true};
+    }
+    pgconn_execute(conn, sql, params, arrays_count);
+    for (unsigned i = 0; i < arrays_count; i++)
+        array_unframe(&frames[i]);
+}
+
+/* The deliveries of a segment's messages stand in a row. */
+static size_t deliveries_first(const struct batch *batch, const struct plan_segment *segment)
+{
+    return batch->messages[segment->first].delivery;
+}
+
+static size_t deliveries_count(const struct batch *batch, const struct plan_segment *segment)
+{
+    const struct message *last = &batch->messages[segment->first + segment->count - 1];
+    return last->delivery + last->deliveries - deliveries_first(batch, segment);
+}
+
+void transaction_check(struct transaction *transaction, struct pgconn *conn)
+{
+    begin(transaction, conn, TRANSACTION_CHECK);
+    pgconn_execute(conn, statement_check, NULL, 0);
+    pgconn_sync(conn);
+}
+
+void transaction_store(struct transaction *transaction, struct pgconn *conn, struct batch *batch,
+                       const struct plan_segment *segment)
+{
+    struct array *messages[] = {&batch->ids,   &batch->received,  &batch->senders, &batch->clients,
+                                &batch->helos, &batch->protocols, &batch->sizes,   &batch->raws};
+    struct array *deliveries[] = {&batch->message_ids, &batch->message_received, &batch->positions,
+                                  &batch->recipients};
+    begin(transaction, conn, TRANSACTION_STORE);
+    pgconn_execute(conn, statement_begin, NULL, 0);
+    execute(conn, statement_messages, messages, 8, segment->first, segment->count);
+    execute(conn, statement_deliveries, deliveries, 4, deliveries_first(batch, segment),
+            deliveries_count(batch, segment));
+    pgconn_execute(conn, statement_bounds, NULL, 0);
+    pgconn_execute(conn, statement_commit, NULL, 0);
+    pgconn_sync(conn);
+}
+
+void transaction_partitions(struct transaction *transaction, struct pgconn *conn,
+                            const struct batch *batch, const struct plan_segment *segment)
+{
+    struct array days;
+    array_init(&days, ARRAY_TEXT, SIZE_MAX);
+    begin(transaction, conn, TRANSACTION_PARTITIONS);
+    /* Without memory for the days none is made, and the missing one is met again after a pause. */
+    if (batch_days(batch, segment->first, segment->count, &days))
+        execute(conn, statement_partitions, (struct array *[]){&days}, 1, 0, days.count);
+    pgconn_sync(conn);
+    array_free(&days);
+}
+
+void transaction_notify(struct transaction *transaction, struct pgconn *conn, struct batch *batch,
+                        const struct plan_segment *segment)
+{
+    begin(transaction, conn, TRANSACTION_NOTIFY);
+    execute(conn, statement_notify, (struct array *[]){&batch->recipients}, 1,
+            deliveries_first(batch, segment), deliveries_count(batch, segment));
+    pgconn_sync(conn);
+}
+
+static void refuse_setup(struct transaction *transaction, const char *sqlstate)
+{
+    transaction->failed = true;
+    transaction->verdict = VERDICT_SETUP;
+    snprintf(transaction->sqlstate, sizeof transaction->sqlstate, "%s", sqlstate);
+}
+
+static void read_check(struct transaction *transaction, const PGresult *result)
+{
+    int version = atoi(PQgetvalue(result, 0, 1));
+    if (version < STATEMENTS_SCHEMA_VERSION) {
+        refuse_setup(transaction, "");
+        snprintf(transaction->words, sizeof transaction->words,
+                 "the schema has version %d, and %d is needed", version, STATEMENTS_SCHEMA_VERSION);
+    } else if (strcmp(PQgetvalue(result, 0, 2), "t") != 0) {
+        refuse_setup(transaction, "42501");
+        snprintf(transaction->words, sizeof transaction->words,
+                 "the role of this connection may not insert mail");
+    }
+}
+
+static void read_store(struct transaction *transaction, PGresult *result)
+{
+    switch (transaction->step) {
+    case STEP_DELIVERIES:
+        transaction->news = strcmp(PQcmdTuples(result), "0") != 0;
+        break;
+    case STEP_BOUNDS:
+        /* Without a retention nothing is within bounds, and nothing was inserted. */
+        if (PQgetisnull(result, 0, 0)) {
+            refuse_setup(transaction, "");
+            snprintf(transaction->words, sizeof transaction->words,
+                     "retention() is null: the table settings is empty");
+        }
+        transaction->oldest = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
+        transaction->newest = strtoll(PQgetvalue(result, 0, 1), NULL, 10);
+        break;
+    case STEP_COMMIT:
+        /* A transaction that has failed answers COMMIT without an error, too: with ROLLBACK. */
+        transaction->committed = strcmp(PQcmdStatus(result), "COMMIT") == 0;
+        break;
+    default:
+        break;
+    }
+}
+
+static void read_success(struct transaction *transaction, PGresult *result)
+{
+    if (transaction->kind == TRANSACTION_STORE)
+        read_store(transaction, result);
+    else if (transaction->kind == TRANSACTION_CHECK && transaction->step == STEP_FIRST)
+        read_check(transaction, result);
+}
+
+static void read_error(struct transaction *transaction, const PGresult *result)
+{
+    if (transaction->failed)
+        return;
+    transaction->failed = true;
+    snprintf(transaction->sqlstate, sizeof transaction->sqlstate, "%s", pgconn_sqlstate(result));
+    pgconn_words(result, transaction->words, sizeof transaction->words);
+    transaction->verdict = verdict_of(transaction->sqlstate,
+                                      PQresultErrorField(result, PG_DIAG_CONSTRAINT_NAME) != NULL);
+}
+
+bool transaction_read(struct transaction *transaction, PGresult *result)
+{
+    if (!result) {
+        transaction->step++;
+        return false;
+    }
+    switch (PQresultStatus(result)) {
+    case PGRES_COMMAND_OK:
+    case PGRES_TUPLES_OK:
+        read_success(transaction, result);
+        return false;
+    case PGRES_PIPELINE_SYNC:
+        return true;
+    case PGRES_PIPELINE_ABORTED:
+        return false;
+    default:
+        read_error(transaction, result);
+        return false;
+    }
+}
+
+bool transaction_is_stored(const struct transaction *transaction)
+{
+    return transaction->kind == TRANSACTION_STORE && transaction->committed && !transaction->failed;
+}

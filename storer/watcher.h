@@ -1,0 +1,66 @@
+/* The near end of storer: opens the spool, takes the queue's lock, and keeps the intake supplied
+ * from what the file system says and from full looks.
+ *
+ * Loop thread. */
+#ifndef STORER_WATCHER_H
+#define STORER_WATCHER_H
+
+#include "storer/intake.h"
+#include "storer/scanner.h"
+
+#include <stdbool.h>
+#include <uv.h>
+
+enum watcher_state {
+    WATCHER_LOCKING,  /* another storer works on the queue: waiting for its end */
+    WATCHER_RUNNING,  /* locked and supplying */
+    WATCHER_REPLACED, /* the directories are not those we opened: to be opened again when quiet */
+    WATCHER_STOPPED
+};
+
+/* A scanner and its way through the pool. */
+struct watcher_scan {
+    struct watcher *watcher;
+    struct scanner scanner;
+    uv_work_t work;
+    size_t max; /* of the step under way */
+    bool busy;  /* with the pool */
+};
+
+struct watcher {
+    uv_loop_t *loop;
+    const char *path;
+    struct intake *intake;
+    long rescan, keep; /* STORER_RESCAN, STORER_KEEP */
+    enum watcher_state state;
+    struct spool spool;
+    int lock;
+    bool open;         /* the spool is */
+    bool watching;     /* uv_fs_event works */
+    bool said_waiting; /* for the lock */
+    bool said_blind;   /* uv_fs_event does not work */
+    uv_fs_event_t event;
+    uv_timer_t lock_timer, rescan_timer, keep_timer;
+    struct watcher_scan scan_new, scan_cur;
+    bool cur_due;
+};
+
+/* Opens or makes the spool at `path` and begins. Returns 0, or an errno value after it was logged.
+ * The settings and the intake stay the caller's. */
+int watcher_start(struct watcher *watcher, uv_loop_t *loop, const char *path, long rescan,
+                  long keep, struct intake *intake);
+
+/* Starts what is due; called on every turn of the loop. */
+void watcher_turn(struct watcher *watcher);
+
+/* Nothing of it is with the pool. */
+bool watcher_is_quiet(const struct watcher *watcher);
+
+/* REPLACED, and nobody uses the spool any more: opens it anew and takes the lock again. */
+void watcher_reopen(struct watcher *watcher);
+
+/* Ends all of it. The spool and the lock are let go by watcher_close, when nobody uses them. */
+void watcher_stop(struct watcher *watcher);
+void watcher_close(struct watcher *watcher);
+
+#endif
