@@ -3,7 +3,7 @@
 REVOKE ALL ON FUNCTION
     schema_version(), retention(), set_retention(interval),
     mailbox_name(text), address_username(text), address_domain(text),
-    first_day(), partition_name(text, date), partition_is_attached(text, date),
+    first_day(), partition_name(text, date), partition_state(text, date),
     make_partitions(date), make_partitions_ahead(), expired_partitions(),
     message_text(bytea), header_field(bytea, text), header_decode(text),
     encoded_word_bytes(text, text), charset_text(bytea, text),

@@ -21,16 +21,20 @@ AS $$SELECT format('%I.%I', current_schema(), parent || '_' || to_char(day, 'YYY
 COMMENT ON FUNCTION partition_name(text, date) IS
     'name of the partition of a table for a day (UTC), with its schema';
 
-CREATE OR REPLACE FUNCTION partition_is_attached(parent text, day date) RETURNS boolean
+CREATE OR REPLACE FUNCTION partition_state(parent text, day date) RETURNS text
 LANGUAGE sql STABLE
 SET search_path FROM CURRENT
 AS $$
-    SELECT parent::regclass = ANY (
-        SELECT pg_partition_ancestors(to_regclass(partition_name(parent, day))))
+    SELECT CASE WHEN child IS NULL THEN 'missing'
+                WHEN inhrelid IS NULL THEN 'detached'
+                WHEN inhdetachpending THEN 'detaching'
+                ELSE 'attached' END
+    FROM to_regclass(partition_name(parent, day)) AS child
+    LEFT JOIN pg_inherits ON inhrelid = child
 $$;
 
-COMMENT ON FUNCTION partition_is_attached(text, date) IS
-    'whether a table has its partition for a day (UTC); false as well for one that is being detached';
+COMMENT ON FUNCTION partition_state(text, date) IS
+    'missing, attached, detaching (begun and not finished) or detached: the partition of a table for a day (UTC)';
 
 -- Both halves of a day are made in the transaction that calls this, so a crash leaves both or none.
 -- A table of the right name that is not attached is what a detach left that was not followed by its
@@ -45,26 +49,28 @@ DECLARE
     today     date := (statement_timestamp() AT TIME ZONE 'UTC')::date;
     parent    text;
     partition text;
+    state     text;
 BEGIN
     IF day IS NULL OR day NOT BETWEEN first_day() AND today + 31 THEN
         RETURN false;
     END IF;
-    IF partition_is_attached('messages', day) AND partition_is_attached('deliveries', day) THEN
+    IF partition_state('messages', day) = 'attached'
+        AND partition_state('deliveries', day) = 'attached' THEN
         RETURN true;
     END IF;
 
     PERFORM pg_advisory_xact_lock(1296128326, 2);
     FOREACH parent IN ARRAY ARRAY['messages', 'deliveries'] LOOP
-        CONTINUE WHEN partition_is_attached(parent, day);
         partition := partition_name(parent, day);
-        IF to_regclass(partition) IS NULL THEN
+        state := partition_state(parent, day);
+        CONTINUE WHEN state = 'attached';
+        IF state = 'missing' THEN
             -- Rows only come, and then all go at once: a vacuum after inserts would read every
             -- message again, to prepare for years that it will not see.
             EXECUTE format('CREATE TABLE %s (LIKE %I INCLUDING ALL EXCLUDING COMMENTS) '
                            'WITH (autovacuum_vacuum_insert_threshold = -1, '
                            'toast.autovacuum_vacuum_insert_threshold = -1)', partition, parent);
-        ELSIF EXISTS (SELECT FROM pg_inherits
-                      WHERE inhrelid = to_regclass(partition) AND inhdetachpending) THEN
+        ELSIF state = 'detaching' THEN
             RAISE EXCEPTION 'partition % is being detached', partition
                 USING ERRCODE = 'object_in_use', HINT = 'The reaper finishes it.';
         END IF;
@@ -84,17 +90,20 @@ LANGUAGE plpgsql
 SET search_path FROM CURRENT
 AS $$
 DECLARE
-    today date := (statement_timestamp() AT TIME ZONE 'UTC')::date;
+    today  date := (statement_timestamp() AT TIME ZONE 'UTC')::date;
     wanted date;
-    days  integer := 0;
+    days   integer := 0;
 BEGIN
     FOR wanted IN
         SELECT today + ahead FROM generate_series(0, 14) AS ahead
         UNION
         -- Days that were let go and are wanted again.
-        SELECT first_day() + passed FROM generate_series(0, today - first_day()) AS passed
-        WHERE to_regclass(partition_name('messages', first_day() + passed)) IS NOT NULL
-           OR to_regclass(partition_name('deliveries', first_day() + passed)) IS NOT NULL
+        SELECT past.day
+        FROM (SELECT first_day() + passed AS day
+              FROM generate_series(0, today - first_day()) AS passed) AS past,
+        LATERAL (SELECT ARRAY[partition_state('messages', past.day),
+                              partition_state('deliveries', past.day)] AS halves) AS states
+        WHERE 'detached' = ANY (halves) AND 'detaching' <> ALL (halves)
         ORDER BY 1
     LOOP
         days := days + make_partitions(wanted)::int;

@@ -1,0 +1,143 @@
+/* The sweep: see the header. */
+#include "reaper/sweep.h"
+
+#include "common/log.h"
+#include "queue/scan.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static const char reason_suffix[] = ".reason";
+
+/* One directory on its way. */
+struct broom {
+    struct sweep *sweep;
+    enum queue queue;
+    enum queue_directory directory;
+    int descriptor;
+    int64_t age;     /* seconds after which a file goes */
+    uint64_t failed; /* files that could not be removed */
+    int error;       /* of the first of them */
+};
+
+static void broom_fail(struct broom *broom, int error)
+{
+    if (broom->failed++ == 0)
+        broom->error = error;
+}
+
+static bool is_regular(const struct broom *broom, const char *name, struct stat *status)
+{
+    return fstatat(broom->descriptor, name, status, AT_SYMLINK_NOFOLLOW) == 0 &&
+           S_ISREG(status->st_mode);
+}
+
+/* Somebody may have been faster: a file that is gone is what was wanted. */
+static void remove_file(struct broom *broom, const char *name)
+{
+    if (unlinkat(broom->descriptor, name, 0) == 0)
+        broom->sweep->removed[broom->queue][broom->directory]++;
+    else if (errno != ENOENT)
+        broom_fail(broom, errno);
+}
+
+/* The message's name, when `name` is that of a reason; false when it is not. */
+static bool reason_message(const char *name, char message[static NAME_MAX + 1])
+{
+    size_t length = strlen(name), suffix = sizeof reason_suffix - 1;
+
+    if (length <= suffix || length > NAME_MAX || strcmp(name + length - suffix, reason_suffix) != 0)
+        return false;
+    memcpy(message, name, length - suffix);
+    message[length - suffix] = '\0';
+    return true;
+}
+
+/* A message and its reason go together, the message first and by the age of the message. A reason
+ * whose message is there is left to it; one whose message is gone goes by its own age: a storer or
+ * relay that died between the two steps of setting aside will write it again. */
+static void sweep_file(struct broom *broom, const char *name)
+{
+    char other[NAME_MAX + 1];
+    struct stat status;
+
+    if (!is_regular(broom, name, &status) || broom->sweep->now - status.st_mtime <= broom->age)
+        return;
+    if (broom->directory != QUEUE_FAILED) {
+        remove_file(broom, name);
+        return;
+    }
+    if (reason_message(name, other) && is_regular(broom, other, &status))
+        return;
+    remove_file(broom, name);
+    int length = snprintf(other, sizeof other, "%s%s", name, reason_suffix);
+    if (length < (int)sizeof other && is_regular(broom, other, &status))
+        remove_file(broom, other);
+}
+
+static void sweep_directory(struct broom *broom, const struct spool *spool)
+{
+    struct scan scan;
+    const char *name;
+    int more = 0;
+
+    int error = scan_open(&scan, spool, broom->queue, broom->directory);
+    if (error != 0) {
+        broom_fail(broom, error);
+        return;
+    }
+    while (!atomic_load_explicit(broom->sweep->stop, memory_order_relaxed) &&
+           (more = scan_next(&scan, &name)) > 0)
+        sweep_file(broom, name);
+    if (more < 0)
+        broom_fail(broom, errno);
+    scan_close(&scan);
+}
+
+static void broom_log(const struct broom *broom)
+{
+    uint64_t removed = broom->sweep->removed[broom->queue][broom->directory];
+    char directory[32];
+
+    snprintf(directory, sizeof directory, "%s/%s", queue_names[broom->queue],
+             queue_directory_names[broom->directory]);
+    if (removed > 0)
+        log_info("swept", LOG_TEXT("directory", directory), LOG_NUMBER("files", removed));
+    if (broom->failed > 0)
+        log_warn("not_swept", LOG_TEXT("directory", directory), LOG_NUMBER("files", broom->failed),
+                 LOG_ERRNO(broom->error));
+}
+
+void sweep_run(struct sweep *sweep)
+{
+    const struct {
+        enum queue_directory directory;
+        int64_t age;
+    } rows[] = {
+        {QUEUE_TMP, SWEEP_TMP_SECONDS},
+        {QUEUE_FAILED, sweep->retention},
+    };
+    struct spool spool;
+
+    memset(sweep->removed, 0, sizeof sweep->removed);
+    if (spool_open_existing(&spool, sweep->spool) != 0)
+        return;
+    for (int queue = 0; queue < QUEUE_COUNT; queue++) {
+        for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+            struct broom broom = {.sweep = sweep,
+                                  .queue = (enum queue)queue,
+                                  .directory = rows[i].directory,
+                                  .descriptor = spool.directories[queue][rows[i].directory],
+                                  .age = rows[i].age};
+            sweep_directory(&broom, &spool);
+            broom_log(&broom);
+        }
+    }
+    spool_close(&spool);
+}
