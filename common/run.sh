@@ -231,8 +231,9 @@ listen_check() {
 supervise() {
     local group=$1
     shift
-    # bash has background jobs ignore INT, and what is ignored stays so in all that they start.
-    setsid env --default-signal MAYFLY_RUN="$area/$group" "$@" 9>&- </dev/null >>"$area/log/$group.supervisor" 2>&1 &
+    # bash has background jobs ignore INT, and what is ignored stays so in all that they start; and by
+    # descriptor 3 the service directories know s6.
+    setsid env --default-signal MAYFLY_RUN="$area/$group" "$@" 3>&- 9>&- </dev/null >>"$area/log/$group.supervisor" 2>&1 &
     supervisor=$!
 }
 

@@ -1,0 +1,193 @@
+"""What an operator gets: `make install`, the service directories under runit and s6, the lists in the
+README.
+"""
+
+import os
+import pathlib
+import re
+import shutil
+import socket
+import subprocess
+
+import pytest
+
+from cluster import ROOT, free_port, short_directory
+from deadline import wait_for
+from programs import BUILD
+from test_run import build_options, user_group
+
+PROGRAMS = ["smtpd", "storer", "reaper"]
+AS_ROOT = os.geteuid() == 0
+
+
+def make(*arguments):
+    done = subprocess.run(["make", *build_options(), f"BUILD={BUILD}", *arguments], cwd=ROOT,
+                          env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}, stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=240)
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def files(root):
+    return {str(path.relative_to(root)) for path in root.rglob("*") if not path.is_dir()}
+
+
+@pytest.fixture
+def scratch():
+    directory = short_directory("mayfly-install-")
+    yield directory
+    shutil.rmtree(directory)
+
+
+def test_install_puts_everything_under_the_prefix_and_uninstall_removes_it(scratch):
+    make("install", f"DESTDIR={scratch}", "PREFIX=/opt/mail")
+    found = files(scratch)
+    share = "opt/mail/share"
+    for program in PROGRAMS:
+        assert f"opt/mail/sbin/mayfly-{program}" in found
+        assert f"{share}/man/man8/mayfly-{program}.8" in found
+        service = f"{share}/mayfly/service/mayfly-{program}"
+        assert {f"{service}/{name}" for name in ("run", "check", "log/run", "notification-fd", "user", "env/SPOOL")} \
+            <= found
+        run = (scratch / service / "run").read_text()
+        assert f"\nexec \"$@\" /opt/mail/sbin/mayfly-{program}\n" in run and "@" not in run.replace('"$@"', "")
+        assert os.access(scratch / service / "run", os.X_OK)
+    assert f"{share}/mayfly/sql/schema.sql" in found
+    assert all(name.startswith("opt/mail/") for name in found)
+
+    make("uninstall", f"DESTDIR={scratch}", "PREFIX=/opt/mail")
+    assert files(scratch) == set()
+
+
+def test_install_goes_to_usr_local_by_itself(scratch):
+    make("install", f"DESTDIR={scratch}")
+    version = subprocess.check_output([scratch / "usr/local/sbin/mayfly-smtpd", "--version"], text=True)
+    assert re.fullmatch(r"mayfly-smtpd \d+\.\d+\.\d+\n", version)
+
+
+# The service directories
+
+def low_port():
+    """A port that only a capability opens."""
+    for port in range(600, 1024):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    pytest.skip("no free port below 1024")
+
+
+@pytest.fixture
+def service(scratch):
+    """smtpd's service directory as installed, with the settings of a host of its own; as root it
+    runs as another user and listens on a port below 1024."""
+    make("install", f"PREFIX={scratch}/installed", "DESTDIR=")
+    directory = scratch / "service" / "smtpd"
+    shutil.copytree(scratch / "installed/share/mayfly/service/mayfly-smtpd", directory)
+    port = low_port() if AS_ROOT else free_port()
+    spool = scratch / "spool"
+    spool.mkdir()
+    if AS_ROOT:
+        (directory / "user").write_text("nobody\n")
+        shutil.chown(spool, "nobody", user_group("nobody"))
+    else:
+        (directory / "user").unlink()
+    (directory / "env/SPOOL").write_text(f"{spool}\n")
+    (directory / "env/SMTPD_LISTEN").write_text(f"127.0.0.1:{port}\n")
+    return directory, port
+
+
+def greeting(port):
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        return connection.recv(512)
+
+
+def program_of(directory):
+    """The pid of the installed smtpd, found by the file it runs."""
+    wanted = str(directory.parents[1] / "installed/sbin/mayfly-smtpd")
+    for path in pathlib.Path("/proc").glob("[0-9]*/exe"):
+        try:
+            if os.readlink(path) == wanted:
+                return int(path.parent.name)
+        except OSError:
+            continue
+    return None
+
+
+def check_running(directory, port):
+    assert greeting(port).startswith(b"220 ")
+    pid = program_of(directory)
+    if AS_ROOT:
+        assert pathlib.Path(f"/proc/{pid}").owner() == "nobody"
+    log = directory / "log/main/current"
+    wait_for(lambda: log.exists() and "event=ready" in log.read_text(), "the log says that smtpd is ready")
+
+
+def test_the_service_directory_serves_runit(service):
+    directory, port = service
+    supervisor = subprocess.Popen(["runsv", str(directory)], start_new_session=True, stdin=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: subprocess.run(["sv", "-w", "1", "check", str(directory)], capture_output=True).returncode == 0,
+                 "sv check says that smtpd is ready")
+        check_running(directory, port)
+    finally:
+        supervisor.terminate()
+        supervisor.wait(30)
+    assert program_of(directory) is None
+
+
+def test_the_service_directory_serves_s6(service):
+    directory, port = service
+    supervisor = subprocess.Popen(["s6-svscan", str(directory.parent)], start_new_session=True,
+                                  stdin=subprocess.DEVNULL, env={"PATH": without_runit(directory.parents[1])})
+    try:
+        wait_for(lambda: (directory / "supervise/control").exists(), "s6 supervises smtpd")
+        subprocess.run(["s6-svwait", "-U", "-t", "60000", str(directory)], check=True, timeout=90)
+        check_running(directory, port)
+    finally:
+        supervisor.terminate()
+        supervisor.wait(30)
+    assert program_of(directory) is None
+
+
+def without_runit(scratch):
+    """A PATH on which runit is not installed."""
+    tools = scratch / "tools"
+    tools.mkdir()
+    for directory in ("/bin", "/usr/bin", "/usr/sbin"):
+        for tool in pathlib.Path(directory).iterdir():
+            if tool.name not in ("chpst", "svlogd", "runsv", "sv") and not (tools / tool.name).exists():
+                (tools / tool.name).symlink_to(tool)
+    return str(tools)
+
+
+# What is documented
+
+def test_help_lists_the_targets():
+    listed = re.findall(r"^make ([a-z-]+)", make("help"), re.MULTILINE)
+    assert {"all", "run", "clean-run", "test", "install", "uninstall", "schema", "help", "clean"} <= set(listed)
+
+
+def settings_of_program(program):
+    """The default of each setting, as --help prints it."""
+    text = subprocess.check_output([BUILD / program, "--help"], text=True)
+    return dict(re.findall(r"^  ([A-Z_]+) \[(.*)\]$", text, re.MULTILINE))
+
+
+def test_the_readme_has_every_setting_with_its_default_and_no_other():
+    rows = re.findall(r"^\| `([A-Z_]+)` \| (.*?) \|", (ROOT / "README.md").read_text(), re.MULTILINE)
+    documented = {name: default.strip("`") for name, default in rows}
+    assert len(rows) == len(documented)
+    want = {}
+    for program in PROGRAMS:
+        want.update(settings_of_program(program))
+    assert documented == want
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_the_manual_page_has_every_setting_with_its_default_and_no_other(program):
+    page = (ROOT / program / f"{program}.8").read_text()
+    documented = dict(re.findall(r"^\.It Ev ([A-Z_]+) Bq (?:\\&)?(.*)$", page, re.MULTILINE))
+    assert documented == settings_of_program(program)

@@ -1,0 +1,300 @@
+"""A new user's first command: `make run`, as it is typed, in a copy of the tree.
+
+Each test has its own copy, its own SMTP port and so its own area; the lines that `make run` prints
+are pasted into a shell as they stand.
+"""
+
+import contextlib
+import getpass
+import os
+import pathlib
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+
+import pytest
+
+from cluster import ROOT, free_port, short_directory
+from deadline import wait_for
+from programs import BUILD
+
+READY = "What follows are the programs' logs."
+STOP_SECONDS = 10
+AS_ROOT = os.geteuid() == 0
+
+pytestmark = pytest.mark.deadline(300)
+
+
+def as_user(user):
+    """What turns a command into that user's; nothing for the user of this test."""
+    if user is None:
+        return []
+    return ["setpriv", f"--reuid={user}", f"--regid={user_group(user)}", "--clear-groups"]
+
+
+def user_group(user):
+    return subprocess.check_output(["id", "-gn", user], text=True).strip()
+
+
+def build_options():
+    """What make must be told so that it takes what the programs under test were built with."""
+    flags = (BUILD / "flags").read_text().split()
+    return ["BUILD=build", f"CC={flags[0]}", f"SANITIZE={int('-fsanitize=address,undefined' in flags)}"]
+
+
+def copy_tree(clone):
+    """The tree as it is on the disk, with what is built already, so that no test builds it all."""
+    shutil.copytree(ROOT, clone, symlinks=True,
+                    ignore=lambda path, names: {".git", "build", "run", ".env", "__pycache__", ".pytest_cache"}
+                    & set(names) if pathlib.Path(path) == ROOT else {"__pycache__"} & set(names))
+    shutil.copytree(BUILD, clone / "build", copy_function=shutil.copy2,
+                    ignore=shutil.ignore_patterns("sanitize"))
+
+
+class Clone:
+    """A copy of the tree for one user, and the `make run` in it. `end` leaves nothing behind."""
+
+    def __init__(self, directory, user=None):
+        self.path = directory
+        self.user = user
+        self.port = free_port()
+        self.make_run = None
+        self.output = directory.parent / "output"
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        copy_tree(directory)
+        if user is not None:
+            subprocess.check_call(["chown", "-R", f"{user}:{user_group(user)}", str(directory.parent)])
+
+    def environment(self, settings):
+        clean = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": str(self.path.parent)}
+        clean.update({name: value for name, value in os.environ.items() if name.endswith("SAN_OPTIONS")})
+        return {**clean, **settings}
+
+    def make(self, *arguments, **settings):
+        """A finished make; settings are environment variables."""
+        return subprocess.run([*as_user(self.user), "make", *build_options(), *arguments], cwd=self.path,
+                              env=self.environment(settings), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True, timeout=240)
+
+    def begin(self, *arguments, **settings):
+        """Starts `make run` as the leader of a process group, as a shell does at a terminal."""
+        with open(self.output, "wb") as output:
+            self.make_run = subprocess.Popen(
+                [*as_user(self.user), "make", *build_options(), "run", *arguments], cwd=self.path,
+                env=self.environment({"SMTPD_LISTEN": f"127.0.0.1:{self.port}", **settings}),
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True)
+
+    def start(self, *arguments, **settings):
+        self.begin(*arguments, **settings)
+        wait_for(lambda: READY in self.said() or self.make_run.poll() is not None, "make run is ready", 180)
+        assert self.make_run.poll() is None, self.said()
+
+    def said(self):
+        return self.output.read_text(errors="replace")
+
+    def line(self, begin):
+        """The printed line that begins so, to be pasted."""
+        found = re.findall(rf"^  ({begin}.*)$", self.said(), re.MULTILINE)
+        assert len(found) == 1, self.said()
+        return found[0]
+
+    def paste(self, line):
+        done = subprocess.run(["bash", "-c", line], cwd="/", env=self.environment({}), stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60)
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    def send(self):
+        return self.paste(self.line("printf"))
+
+    def show(self):
+        return self.paste(self.line("psql"))
+
+    def area(self):
+        return (self.path / "run").resolve()
+
+    def processes(self):
+        """The command lines of what has to do with this area, by pid."""
+        found = {}
+        for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                where = [os.readlink(path.parent / "cwd"), *path.read_text().split("\0"),
+                         *(path.parent / "environ").read_text(errors="replace").split("\0")]
+                if any(str(self.path) in text or str(self.area()) in text for text in where):
+                    found[int(path.parent.name)] = where[1:3]
+        return found
+
+    def ended(self):
+        """Waits for `make run` to end, and sees that it left no process."""
+        began = time.monotonic()
+        self.make_run.wait(60)
+        assert time.monotonic() - began < STOP_SECONDS
+        assert self.processes() == {}
+        assert not listening(self.port)
+
+    def interrupt(self):
+        """What Ctrl-C does: INT to every process of the terminal's foreground group."""
+        os.killpg(self.make_run.pid, signal.SIGINT)
+        self.ended()
+
+    def wrapper(self):
+        """The pid of run.sh, which holds the lock on the area."""
+        for pid, command in self.processes().items():
+            if command[:2] == ["/bin/bash", "common/run.sh"] and parent(pid) == self.make_run.pid:
+                return pid
+        raise AssertionError(self.processes())
+
+    def end(self):
+        if self.make_run is not None and self.make_run.poll() is None:
+            os.killpg(self.make_run.pid, signal.SIGTERM)
+            self.make_run.wait(60)
+        forgot = self.make("clean-run")
+        left = self.processes()
+        shutil.rmtree(self.path.parent, ignore_errors=True)
+        assert forgot.returncode == 0, forgot.stdout
+        assert left == {}
+
+
+def parent(pid):
+    return int(pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+
+
+def listening(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def someone():
+    """A user who is not root: this one, or nobody."""
+    return "nobody" if AS_ROOT else None
+
+
+@contextlib.contextmanager
+def a_clone(name="mayfly", user=None, home_mode=0o755):
+    directory = short_directory("mayfly-run-")
+    clone = Clone(directory / name, user)
+    directory.chmod(home_mode)
+    try:
+        yield clone
+    finally:
+        clone.end()
+
+
+@pytest.mark.parametrize("user", [pytest.param(None, id="root" if AS_ROOT else getpass.getuser()),
+                                  pytest.param("nobody", marks=pytest.mark.skipif(not AS_ROOT, reason="needs root"))])
+def test_a_mail_sent_with_the_printed_line_is_shown_by_the_other_and_kept(user):
+    with a_clone(user=user, home_mode=0o755 if user is None else 0o700) as clone:
+        clone.start()
+        assert f"SMTP       127.0.0.1:{clone.port}" in clone.said()
+        assert clone.send() == ""
+        wait_for(lambda: "It works." in clone.show(), "the mail is in the database")
+        first = clone.show()
+
+        again = clone.make("run")
+        assert again.returncode != 0 and "Mayfly runs from here already." in again.stdout
+        assert clone.line("psql") in again.stdout
+
+        clone.interrupt()
+        clone.start()
+        assert clone.show() == first
+        os.kill(clone.make_run.pid, signal.SIGTERM)
+        clone.ended()
+
+        assert clone.make("clean-run").returncode == 0
+        assert not os.path.lexists(clone.path / "run")
+
+
+def test_what_a_killed_run_left_is_ended_by_the_next():
+    with a_clone() as clone:
+        clone.start()
+        clone.send()
+        wait_for(lambda: "It works." in clone.show(), "the mail is in the database")
+        os.kill(clone.wrapper(), signal.SIGKILL)
+        clone.make_run.wait(60)
+        assert listening(clone.port)
+
+        clone.start()
+        assert "The last run was killed" in clone.said()
+        assert "It works." in clone.show()
+        clone.interrupt()
+
+
+def test_mail_that_waits_in_the_spool_is_stored_at_the_next_start():
+    with a_clone() as clone:
+        clone.start()
+        service = clone.path / "run" / "service" / "mayfly-storer"
+        subprocess.check_call(["sv", "-w", "20", "down", str(service)])
+        clone.send()
+        assert "It works." not in clone.show()
+        clone.interrupt()
+        clone.start()
+        wait_for(lambda: "It works." in clone.show(), "the mail is in the database")
+
+
+@pytest.mark.skipif(not AS_ROOT, reason="only root's cluster belongs to another user")
+def test_a_clone_under_a_closed_home_lies_elsewhere():
+    with a_clone(home_mode=0o700) as clone:
+        clone.start()
+        assert (clone.path / "run").is_symlink()
+        assert str(clone.area()).startswith("/var/tmp/mayfly-")
+        clone.send()
+        wait_for(lambda: "It works." in clone.show(), "the mail is in the database")
+        clone.interrupt()
+        area = clone.area()
+        assert clone.make("clean-run").returncode == 0
+        assert not area.exists() and not os.path.lexists(clone.path / "run")
+
+
+def test_a_clone_under_a_very_long_path_with_spaces_lies_elsewhere():
+    with a_clone("/".join(["a very long way down"] * 10), user=someone()) as clone:
+        clone.start()
+        assert (clone.path / "run").is_symlink()
+        clone.send()
+        wait_for(lambda: "It works." in clone.show(), "the mail is in the database")
+        clone.interrupt()
+
+
+def test_a_name_in_var_tmp_that_somebody_else_made_is_not_used():
+    with a_clone("/".join(["long"] * 30), user=someone()) as clone:
+        area = clone.make("run", SMTPD_MAX_SIZE="-1")  # ends before it starts anything
+        assert area.returncode != 0
+        place = clone.area()
+        assert clone.make("clean-run").returncode == 0
+        elsewhere = short_directory("mayfly-run-")
+        place.symlink_to(elsewhere)
+        try:
+            refused = clone.make("run")
+            assert refused.returncode != 0 and "is a symbolic link" in refused.stdout
+            assert list(elsewhere.iterdir()) == []
+        finally:
+            place.unlink()
+            elsewhere.rmdir()
+
+
+def test_a_port_that_is_taken_is_named():
+    with a_clone() as clone, socket.socket() as other:
+        other.bind(("127.0.0.1", clone.port))
+        other.listen()
+        refused = clone.make("run", SMTPD_LISTEN=f"127.0.0.1:{clone.port}")
+        assert refused.returncode != 0
+        assert f"Another program listens on 127.0.0.1:{clone.port}" in refused.stdout
+        assert clone.processes() == {}
+
+
+def test_port_listens_on_every_address():
+    with a_clone() as clone:
+        clone.start(f"PORT={clone.port}")
+        assert f"smtp://127.0.0.1:{clone.port}" in clone.line("printf")
+        clone.send()
+        clone.interrupt()
+
+
+def test_a_wrong_setting_is_named_before_anything_is_started():
+    with a_clone() as clone:
+        refused = clone.make("run", SMTPD_MAX_SIZE="lots")
+        assert refused.returncode != 0
+        assert "SMTPD_MAX_SIZE" in refused.stdout and "lots" in refused.stdout
+        assert clone.processes() == {}
