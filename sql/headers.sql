@@ -21,9 +21,9 @@ BEGIN
             regexp_replace(split_part(head, E'\n\n', 1), E'\\n([ \\t])', E'\\1', 'g'), E'\n');
         SELECT min(number) INTO place
         FROM unnest(lines) WITH ORDINALITY AS l (line, number)
-        WHERE strpos(line, ':') > 0 AND lower(rtrim(split_part(line, ':', 1))) = lower(field);
-        -- The last line of a slice may go on behind it.
-        IF place < cardinality(lines) OR whole OR slice = 524288 THEN
+        WHERE strpos(line, ':') > 0 AND lower(rtrim(split_part(line, ':', 1), E' \t')) = lower(field);
+        -- The last line of a slice may go on behind it, and an empty one be where the next begins.
+        IF place < cardinality(lines) - 1 OR whole OR slice = 524288 THEN
             RETURN message_text(decode(
                 btrim(substr(lines[place], strpos(lines[place], ':') + 1), E' \t\r'), 'escape'));
         END IF;
