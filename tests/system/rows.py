@@ -1,16 +1,11 @@
-"""Mail as rows, put into the tables without smtpd or storer: for tests of what the database does with
-it."""
+"""Mail as rows, put into the tables without smtpd or storer: for tests of what the database does
+with it."""
 
 import datetime
-import itertools
 
 import psycopg2
-import psycopg2.extras
 
 from spool import uuid7
-
-psycopg2.extras.register_uuid()
-numbers = itertools.count()
 
 
 def clock(connection):
@@ -34,8 +29,8 @@ def make_day(connection, moment):
             cursor.execute(f"ALTER TABLE {parent}_{day:%Y%m%d} OWNER TO mayfly_reaper")
 
 
-def add_mail(connection, received_at, recipients=("bob@mayfly.example",), raw=b"Subject: x\r\n\r\nhi\r\n",
-             mail_from="alice@example.org", id=None):
+def add_mail(connection, received_at, recipients=("bob@mayfly.example",),
+             raw=b"Subject: x\r\n\r\nhi\r\n", mail_from="alice@example.org", id=None):
     """One message with its deliveries, in the present transaction; returns its id."""
     id = id or uuid7(received_at)
     with connection.cursor() as cursor:
