@@ -209,8 +209,10 @@ static enum database_state refuse(struct database *database)
 
 static enum database_state too_much(struct database *database)
 {
-    if (plan_failed(&database->plan))
+    if (plan_failed(&database->plan)) {
         blame_segment(database, FATE_OPEN);
+        database->pauses = 0; /* what follows is another try, not one more */
+    }
     return retry(database);
 }
 
@@ -298,7 +300,7 @@ static enum database_state lost_storing(struct database *database)
     [DATABASE_WAIT] = action, [DATABASE_RECONNECT] = action, [DATABASE_PARTITION] = action,        \
     [DATABASE_REFUSED] = action, [DATABASE_TOO_MUCH] = action, [DATABASE_SETUP] = action
 
-static enum database_state (*const table[DATABASE_STATE_COUNT][DATABASE_EVENT_COUNT])(
+enum database_state (*const database_table[DATABASE_STATE_COUNT][DATABASE_EVENT_COUNT])(
     struct database *database) = {
     [DATABASE_AWAY] = {[DATABASE_UP] = enter_session,
                        [DATABASE_LOST] = stay,
@@ -363,7 +365,7 @@ static enum database_state (*const table[DATABASE_STATE_COUNT][DATABASE_EVENT_CO
 
 static void step_machine(struct database *database, enum database_event event)
 {
-    database->state = table[database->state][event](database);
+    database->state = database_table[database->state][event](database);
 }
 
 static void result_cb(struct pgconn *conn, PGresult *result)

@@ -81,7 +81,12 @@ bool database_is_stuck(const struct database *database);
  */
 void database_close(struct database *database, void (*closed_cb)(struct pgconn *conn));
 
-/* For the log and the tests. */
+/* For the log. */
 extern const char *const database_state_names[DATABASE_STATE_COUNT];
+
+/* What each event does in each state; returns the next one. Here for the test that sees every cell.
+ */
+extern enum database_state (*const database_table[DATABASE_STATE_COUNT][DATABASE_EVENT_COUNT])(
+    struct database *database);
 
 #endif

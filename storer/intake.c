@@ -173,6 +173,7 @@ bool intake_scan_due(const struct intake *intake)
 
 void intake_scan_begin(struct intake *intake)
 {
+    intake_left(intake);
     intake->scan_wanted = false;
     intake->scanning = true;
     intake->hints = 0;

@@ -62,8 +62,8 @@ void intake_return(struct intake *intake, const struct candidate *candidates, si
 /* The id is in nobody's hands: the next hint or scan may queue it again. */
 void intake_forget(struct intake *intake, const char *id);
 
-/* The same, but only at the next call of intake_left: a file's removal is an event, too, and would
- * otherwise come back as a hint to look for what we have just removed. */
+/* The same, but only at the next call of intake_left, or when a scan begins: a file's removal is an
+ * event, too, and would otherwise come back as a hint to look for what we have just removed. */
 void intake_leave(struct intake *intake, const char *id);
 void intake_left(struct intake *intake);
 

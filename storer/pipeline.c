@@ -13,7 +13,7 @@
 #include <sysexits.h>
 
 /* Of the ten seconds in which a program stops, those that a transaction may take. */
-enum { STOP_PATIENCE = 7 * 1000 };
+enum { STOP_PATIENCE = 5 * 1000 };
 
 /* Loading. */
 

@@ -14,7 +14,7 @@ enum { PLAN_DEPTH = 64 };
 
 /* Failures of one segment in a row, none of them its proven fault, after which it is halved, too: a
  * message may be what kills the server, or more than it can bear. */
-enum { PLAN_PATIENCE = 5 };
+enum { PLAN_PATIENCE = 3 };
 
 struct plan_segment {
     size_t first, count;

@@ -67,6 +67,7 @@ void watcher_turn(struct watcher *watcher)
     }
     if (!cur->busy && (cur->scanner.open || watcher->cur_due)) {
         watcher->cur_due = false;
+        intake_left(watcher->intake);
         scan_go_on(cur, max);
     }
 }
