@@ -1,0 +1,74 @@
+/* Verbs: see the header. */
+#include "smtpd/command.h"
+
+#include "smtpd/ascii.h"
+
+enum argument { ARGUMENT_ANY, ARGUMENT_NONE, ARGUMENT_NEEDED };
+
+static const struct {
+    const char *name;
+    enum command_verb verb;
+    enum argument argument;
+} verbs[] = {
+    {"MAIL", COMMAND_MAIL, ARGUMENT_NEEDED},
+    {"RCPT", COMMAND_RCPT, ARGUMENT_NEEDED},
+    {"DATA", COMMAND_DATA, ARGUMENT_NONE},
+    {"EHLO", COMMAND_EHLO, ARGUMENT_NEEDED},
+    {"HELO", COMMAND_HELO, ARGUMENT_NEEDED},
+    {"QUIT", COMMAND_QUIT, ARGUMENT_NONE},
+    {"RSET", COMMAND_RSET, ARGUMENT_NONE},
+    {"NOOP", COMMAND_NOOP, ARGUMENT_ANY},
+    {"HELP", COMMAND_HELP, ARGUMENT_ANY},
+    {"VRFY", COMMAND_VRFY, ARGUMENT_NEEDED},
+    /* Known, and answered 502 rather than 500 (RFC 5321, section 4.2.4), so that a client can tell
+     * a server without the extension from a typing error. XCLIENT is no verb of any RFC. */
+    {"EXPN", COMMAND_UNIMPLEMENTED, ARGUMENT_ANY},
+    {"TURN", COMMAND_UNIMPLEMENTED, ARGUMENT_ANY},
+    {"SEND", COMMAND_UNIMPLEMENTED, ARGUMENT_ANY},
+    {"SOML", COMMAND_UNIMPLEMENTED, ARGUMENT_ANY},
+    {"SAML", COMMAND_UNIMPLEMENTED, ARGUMENT_ANY},
+    {"ETRN", COMMAND_UNIMPLEMENTED, ARGUMENT_ANY},
+    {"ATRN", COMMAND_UNIMPLEMENTED, ARGUMENT_ANY},
+    {"AUTH", COMMAND_UNIMPLEMENTED, ARGUMENT_ANY},
+    {"STARTTLS", COMMAND_UNIMPLEMENTED, ARGUMENT_ANY},
+    {"BDAT", COMMAND_UNIMPLEMENTED, ARGUMENT_ANY},
+    {"BURL", COMMAND_UNIMPLEMENTED, ARGUMENT_ANY},
+    /* A browser that was lured here sends a request whose body an attacker chose: it must not be
+     * read as commands. */
+    {"GET", COMMAND_FOREIGN, ARGUMENT_ANY},
+    {"POST", COMMAND_FOREIGN, ARGUMENT_ANY},
+    {"PUT", COMMAND_FOREIGN, ARGUMENT_ANY},
+    {"HEAD", COMMAND_FOREIGN, ARGUMENT_ANY},
+    {"PATCH", COMMAND_FOREIGN, ARGUMENT_ANY},
+    {"DELETE", COMMAND_FOREIGN, ARGUMENT_ANY},
+    {"OPTIONS", COMMAND_FOREIGN, ARGUMENT_ANY},
+    {"CONNECT", COMMAND_FOREIGN, ARGUMENT_ANY},
+    {"TRACE", COMMAND_FOREIGN, ARGUMENT_ANY},
+};
+
+static bool argument_fits(enum argument wanted, struct slice argument)
+{
+    return wanted == ARGUMENT_ANY || (wanted == ARGUMENT_NONE) == (argument.length == 0);
+}
+
+struct command command_parse(struct slice line)
+{
+    struct command command = {.verb = COMMAND_UNKNOWN};
+    struct slice word = {line.start, 0};
+
+    while (word.length < line.length && ascii_is_graph(line.start[word.length]))
+        word.length++;
+    command.argument = slice_trim_start(slice_trim_end(slice_from(line, word.length)));
+    if (word.length == 0 || (word.length < line.length && line.start[word.length] != ' ')) {
+        command.verb = COMMAND_MALFORMED;
+        return command;
+    }
+    for (size_t i = 0; i < sizeof verbs / sizeof verbs[0]; i++) {
+        if (!slice_equals_nocase(word, slice_of(verbs[i].name)))
+            continue;
+        command.verb =
+            argument_fits(verbs[i].argument, command.argument) ? verbs[i].verb : COMMAND_MISUSED;
+        break;
+    }
+    return command;
+}

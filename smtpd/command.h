@@ -1,0 +1,35 @@
+/* The verbs of SMTP: what a command line asks for, before anything is said about whether it may.
+ * Pure. */
+#ifndef SMTPD_COMMAND_H
+#define SMTPD_COMMAND_H
+
+#include "smtpd/slice.h"
+
+enum command_verb {
+    COMMAND_HELO,
+    COMMAND_EHLO,
+    COMMAND_MAIL,
+    COMMAND_RCPT,
+    COMMAND_DATA,
+    COMMAND_RSET,
+    COMMAND_NOOP,
+    COMMAND_HELP,
+    COMMAND_VRFY,
+    COMMAND_QUIT,
+    COMMAND_UNIMPLEMENTED, /* a verb of some RFC that this server has not got: 502 */
+    COMMAND_FOREIGN,       /* another protocol (HTTP) is being spoken */
+    COMMAND_UNKNOWN,       /* a word that is no verb */
+    COMMAND_MALFORMED,     /* no word at all: empty, or octets that no verb can have */
+    COMMAND_MISUSED        /* a verb with an argument it may not have, or without one it needs */
+};
+
+struct command {
+    enum command_verb verb;
+    struct slice argument; /* behind the first space, without white space at its ends */
+};
+
+/* Reads a line without its CRLF. Verbs are compared whole and without case. The argument points
+ * into `line`. */
+struct command command_parse(struct slice line);
+
+#endif

@@ -1,0 +1,183 @@
+/* The table of settings, and the checks that need more than a range. */
+#include "smtpd/config.h"
+
+#include "smtpd/path.h"
+
+#include <arpa/inet.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/utsname.h>
+#include <sysexits.h>
+
+#define NUMBER(variable, member, low, high, standard, text)                                        \
+    {                                                                                              \
+        .name = (variable), .type = SETTING_NUMBER, .fallback = (standard), .minimum = (low),      \
+        .maximum = (high), .meaning = (text), .offset = offsetof(struct config, member)            \
+    }
+
+#define LIST(variable, member, standard, text)                                                     \
+    {                                                                                              \
+        .name = (variable), .type = SETTING_LIST, .fallback = (standard), .meaning = (text),       \
+        .offset = offsetof(struct config, member)                                                  \
+    }
+
+const struct setting config_settings[] = {
+    SETTINGS_COMMON(struct config, common),
+    LIST("SMTPD_LISTEN", listen, "127.0.0.1:2525",
+         "addresses to listen on: host:port, [v6]:port; LISTEN_FDS comes before it"),
+    NUMBER("PORT", port, 1, 65535, NULL, "shorthand: listen on this port on every address"),
+    {.name = "SMTPD_HOSTNAME",
+     .type = SETTING_TEXT,
+     .meaning = "name in greeting, HELP and Received; the host's name when unset",
+     .offset = offsetof(struct config, hostname)},
+    LIST("SMTPD_DOMAINS", domains, "*",
+         "domains stored here: *, or a list; .example.org for every subdomain"),
+    LIST("SMTPD_DISCARD_DOMAINS", discard_domains, "",
+         "mail to these domains is answered 250 and dropped"),
+    LIST("SMTPD_REJECT_SENDERS", reject_senders, "", "sender domains refused at MAIL"),
+    LIST("SMTPD_REJECT_RECIPIENTS", reject_recipients, "",
+         "addresses refused at RCPT: user@domain, or user@ in any domain"),
+    NUMBER("SMTPD_MAX_SIZE", max_size, 1, 268435456, "26214400", "bytes of one message"),
+    NUMBER("SMTPD_MAX_RECIPIENTS", max_recipients, 1, 10000, "100", "recipients of one message"),
+    NUMBER("SMTPD_MAX_CONNECTIONS", max_connections, 1, 1000000, "10000", "connections at once"),
+    NUMBER("SMTPD_MAX_CONNECTIONS_PER_CLIENT", max_connections_per_client, 1, 1000000, "100",
+           "connections at once from an IPv4 address or an IPv6 /64"),
+    NUMBER("SMTPD_MAX_ERRORS", max_errors, 1, 1000000, "20",
+           "bad or refused commands in one connection before 421"),
+    NUMBER("SMTPD_MAX_MESSAGES", max_messages, 1, 1000000, "10000", "messages of one connection"),
+    NUMBER("SMTPD_MAX_JUNK", max_junk, 1, 1000000000, "1000",
+           "NOOP, RSET, VRFY and the like between two messages before 421"),
+    NUMBER("SMTPD_ERROR_DELAY", error_delay, 0, 60, "1",
+           "seconds that each reply is delayed after half of SMTPD_MAX_ERRORS"),
+    NUMBER("SMTPD_TIMEOUT", timeout, 1, 86400, "300",
+           "seconds in which a command line must end, and data make progress"),
+    NUMBER("SMTPD_MIN_RATE", min_rate, 0, 1000000, "100",
+           "bytes a second of data, averaged over each SMTPD_TIMEOUT"),
+    NUMBER("SMTPD_MAX_TIME", max_time, 1, 604800, "3600", "seconds for the data of one message"),
+    NUMBER("SMTPD_MIN_FREE", min_free, 0, LONG_MAX, "67108864",
+           "bytes that must stay free on the spool's file system"),
+};
+
+const size_t config_settings_count = sizeof config_settings / sizeof config_settings[0];
+
+static int refuse(const char *name, const char *expected)
+{
+    return settings_refuse(config_settings, config_settings_count, name, expected);
+}
+
+static bool parse_port(const char *text, in_port_t *port)
+{
+    char *end;
+    unsigned long number = strtoul(text, &end, 10);
+
+    if (*text < '0' || *text > '9' || *end != '\0' || number > 65535)
+        return false;
+    *port = htons((uint16_t)number);
+    return true;
+}
+
+bool config_parse_address(const char *text, struct sockaddr_storage *address)
+{
+    struct sockaddr_in *v4 = (struct sockaddr_in *)address;
+    struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)address;
+    const char *colon = strrchr(text, ':');
+    char host[INET6_ADDRSTRLEN];
+    size_t length;
+
+    *address = (struct sockaddr_storage){0};
+    if (colon == NULL)
+        return false;
+    length = (size_t)(colon - text);
+    if (length >= 2 && text[0] == '[' && colon[-1] == ']') {
+        address->ss_family = AF_INET6;
+        text++;
+        length -= 2;
+    } else {
+        address->ss_family = AF_INET;
+    }
+    if (length >= sizeof host)
+        return false;
+    memcpy(host, text, length);
+    host[length] = '\0';
+    if (address->ss_family == AF_INET6)
+        return inet_pton(AF_INET6, host, &v6->sin6_addr) == 1 &&
+               parse_port(colon + 1, &v6->sin6_port);
+    return inet_pton(AF_INET, host, &v4->sin_addr) == 1 && parse_port(colon + 1, &v4->sin_port);
+}
+
+static int check_listen(const struct config *config)
+{
+    struct sockaddr_storage address;
+    bool good = config->listen.count > 0;
+
+    for (size_t i = 0; i < config->listen.count; i++)
+        good = good && config_parse_address(config->listen.items[i], &address);
+    return good ? EX_OK : refuse("SMTPD_LISTEN", "a list of address:port or [v6 address]:port");
+}
+
+static int check_hostname(struct config *config)
+{
+    static struct utsname host;
+
+    if (config->hostname == NULL && uname(&host) == 0)
+        config->hostname = host.nodename;
+    if (config->hostname != NULL && path_is_domain(slice_of(config->hostname)))
+        return EX_OK;
+    return refuse("SMTPD_HOSTNAME", "a domain name (when unset, the host's name must be one)");
+}
+
+/* `*`, a domain, `.domain`, or an address literal. */
+static bool is_domain_entry(struct slice entry)
+{
+    if (slice_equals(entry, slice_of("*")) || path_is_literal(entry))
+        return true;
+    return path_is_domain(entry.start[0] == '.' ? slice_from(entry, 1) : entry);
+}
+
+static bool is_mailbox_entry(struct slice entry)
+{
+    const char *at = strrchr(entry.start, '@');
+
+    if (at == NULL || at == entry.start)
+        return false;
+    return at[1] == '\0' || path_is_domain(slice_of(at + 1)) || path_is_literal(slice_of(at + 1));
+}
+
+static int check_entries(const struct setting_list *list, const char *name,
+                         bool (*accept)(struct slice entry), const char *expected)
+{
+    for (size_t i = 0; i < list->count; i++)
+        if (!accept(slice_of(list->items[i])))
+            return refuse(name, expected);
+    return EX_OK;
+}
+
+int config_check(void *data)
+{
+    static const char domains[] = "a list of domains, .domain for all below it, or *";
+    static const char mailboxes[] = "a list of user@domain, or user@ for any domain";
+    struct config *config = data;
+    const int results[] = {
+        check_listen(config),
+        check_hostname(config),
+        check_entries(&config->domains, "SMTPD_DOMAINS", is_domain_entry, domains),
+        check_entries(&config->discard_domains, "SMTPD_DISCARD_DOMAINS", is_domain_entry, domains),
+        check_entries(&config->reject_senders, "SMTPD_REJECT_SENDERS", is_domain_entry, domains),
+        check_entries(&config->reject_recipients, "SMTPD_REJECT_RECIPIENTS", is_mailbox_entry,
+                      mailboxes),
+    };
+
+    for (size_t i = 0; i < sizeof results / sizeof results[0]; i++)
+        if (results[i] != EX_OK)
+            return results[i];
+    return EX_OK;
+}
+
+void config_reread(struct config *config)
+{
+    settings_list_reread(&config->domains, "SMTPD_DOMAINS");
+    settings_list_reread(&config->discard_domains, "SMTPD_DISCARD_DOMAINS");
+    settings_list_reread(&config->reject_senders, "SMTPD_REJECT_SENDERS");
+    settings_list_reread(&config->reject_recipients, "SMTPD_REJECT_RECIPIENTS");
+}

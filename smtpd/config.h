@@ -1,0 +1,46 @@
+/* The settings of smtpd: one row each, in config.c, is all there is to add one. */
+#ifndef SMTPD_CONFIG_H
+#define SMTPD_CONFIG_H
+
+#include "common/settings.h"
+
+#include <netinet/in.h>
+#include <stddef.h>
+#include <sys/socket.h>
+
+struct config {
+    struct settings_common common;
+    struct setting_list listen;
+    long port; /* -1: unset */
+    const char *hostname;
+    struct setting_list domains;
+    struct setting_list discard_domains;
+    struct setting_list reject_senders;
+    struct setting_list reject_recipients;
+    long max_size;
+    long max_recipients;
+    long max_connections;
+    long max_connections_per_client;
+    long max_errors;
+    long max_messages;
+    long max_junk;
+    long error_delay; /* seconds, as all times here */
+    long timeout;
+    long min_rate;
+    long max_time;
+    long min_free;
+};
+
+extern const struct setting config_settings[];
+extern const size_t config_settings_count;
+
+/* Checks what the table cannot, and fills in the host's name. 0, or EX_CONFIG after saying why. */
+int config_check(void *config);
+
+/* Reads the lists' files again; what could not be read is marked broken. */
+void config_reread(struct config *config);
+
+/* Reads `192.0.2.1:25` or `[2001:db8::1]:25`; false when it is neither. */
+bool config_parse_address(const char *text, struct sockaddr_storage *address);
+
+#endif

@@ -1,0 +1,26 @@
+/* What a session may do: the operator's limits, as the pure parts of smtpd see them. One for all
+ * sessions; it outlives them. */
+#ifndef SMTPD_RULES_H
+#define SMTPD_RULES_H
+
+#include "smtpd/policy.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct rules {
+    const char *hostname;
+    const struct policy *policy;
+    uint64_t max_size;     /* octets of a message, as RFC 1870 counts them */
+    size_t max_recipients; /* RCPT commands accepted in a transaction */
+    unsigned max_errors;   /* the one that makes this many 5xx replies ends the session */
+    unsigned max_messages; /* MAIL commands */
+    unsigned max_junk;     /* commands that lead to no message, between two messages */
+    bool delay_errors;     /* replies are delayed behind half of max_errors */
+};
+
+/* `Received` fields above which a message is taken to go in circles (RFC 5321, section 6.3). */
+enum { RULES_MAX_HOPS = 100 };
+
+#endif

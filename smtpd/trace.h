@@ -1,0 +1,31 @@
+/* The trace fields that a server puts before a message it takes: Return-Path and Received (RFC
+ * 5321, section 4.4). They carry what a client said of itself, and must stay two well-formed fields
+ * whatever that is. Pure. */
+#ifndef SMTPD_TRACE_H
+#define SMTPD_TRACE_H
+
+#include "common/buffer.h"
+
+#include <stdint.h>
+
+struct trace {
+    const char *sender;    /* without brackets; empty for the null sender */
+    const char *helo;      /* printable ASCII without spaces */
+    const char *literal;   /* the client's address as an address literal */
+    const char *hostname;  /* ours */
+    const char *protocol;  /* `ESMTP` (RFC 3848, RFC 6531 section 4.3) */
+    const char *id;        /* of the message */
+    const char *recipient; /* the only one, or NULL: several may not learn of each other */
+    int64_t received;      /* microseconds since the epoch */
+};
+
+/* Appends both fields, lines folded before 78 octets where the words allow it, each ending in CRLF.
+ */
+void trace_format(const struct trace *trace, struct buffer *out);
+
+enum { TRACE_DATE_SIZE = 32 };
+
+/* `Sat, 21 Nov 2026 19:08:11 +0000` (RFC 5322, section 3.3), of years 1970 to 9999. */
+void trace_format_date(char date[static TRACE_DATE_SIZE], int64_t microseconds);
+
+#endif

@@ -1,0 +1,90 @@
+/* Verbs: whole words, in any case, with the arguments that they may have. */
+#include "smtpd/command.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <string.h>
+
+static const struct {
+    const char *line;
+    enum command_verb verb;
+    const char *argument;
+} rows[] = {
+    {"EHLO c.example", COMMAND_EHLO, "c.example"},
+    {"eHlO c.example", COMMAND_EHLO, "c.example"},
+    {"HELO   c.example \t", COMMAND_HELO, "c.example"},
+    {"EHLO", COMMAND_MISUSED, ""},
+    {"EHLO ", COMMAND_MISUSED, ""},
+    {"HELO", COMMAND_MISUSED, ""},
+    {"HELOX c", COMMAND_UNKNOWN, "c"},
+    {"DATAX", COMMAND_UNKNOWN, ""},
+    {"QUITE", COMMAND_UNKNOWN, ""},
+    {"QUI", COMMAND_UNKNOWN, ""},
+    {"mail from:<a@c.example> size=10", COMMAND_MAIL, "from:<a@c.example> size=10"},
+    {"MAIL", COMMAND_MISUSED, ""},
+    {"RCPT TO:<b>", COMMAND_RCPT, "TO:<b>"},
+    {"RCPT", COMMAND_MISUSED, ""},
+    {"DATA", COMMAND_DATA, ""},
+    {"DATA ", COMMAND_DATA, ""},
+    {"DATA x", COMMAND_MISUSED, "x"},
+    {"RSET", COMMAND_RSET, ""},
+    {"RSET x", COMMAND_MISUSED, "x"},
+    {"QUIT \t ", COMMAND_QUIT, ""},
+    {"QUIT x", COMMAND_MISUSED, "x"},
+    {"NOOP", COMMAND_NOOP, ""},
+    {"NOOP hi there", COMMAND_NOOP, "hi there"},
+    {"HELP", COMMAND_HELP, ""},
+    {"HELP MAIL", COMMAND_HELP, "MAIL"},
+    {"VRFY bob", COMMAND_VRFY, "bob"},
+    {"VRFY x SMTPUTF8", COMMAND_VRFY, "x SMTPUTF8"},
+    {"VRFY", COMMAND_MISUSED, ""},
+    {"EXPN list", COMMAND_UNIMPLEMENTED, "list"},
+    {"TURN", COMMAND_UNIMPLEMENTED, ""},
+    {"ETRN x", COMMAND_UNIMPLEMENTED, "x"},
+    {"SEND FROM:<a@b>", COMMAND_UNIMPLEMENTED, "FROM:<a@b>"},
+    {"SOML FROM:<a@b>", COMMAND_UNIMPLEMENTED, "FROM:<a@b>"},
+    {"SAML FROM:<a@b>", COMMAND_UNIMPLEMENTED, "FROM:<a@b>"},
+    {"AUTH PLAIN AAAA", COMMAND_UNIMPLEMENTED, "PLAIN AAAA"},
+    {"STARTTLS", COMMAND_UNIMPLEMENTED, ""},
+    {"BDAT 3 LAST", COMMAND_UNIMPLEMENTED, "3 LAST"},
+    {"XFOO", COMMAND_UNKNOWN, ""},
+    {"XCLIENT ADDR=1.2.3.4", COMMAND_UNKNOWN, "ADDR=1.2.3.4"},
+    {"FOO", COMMAND_UNKNOWN, ""},
+    {"PROXY TCP4 1.2.3.4 5.6.7.8 1 2", COMMAND_UNKNOWN, "TCP4 1.2.3.4 5.6.7.8 1 2"},
+    {"GET / HTTP/1.1", COMMAND_FOREIGN, "/ HTTP/1.1"},
+    {"post / HTTP/1.1", COMMAND_FOREIGN, "/ HTTP/1.1"},
+    {"CONNECT x:25 HTTP/1.1", COMMAND_FOREIGN, "x:25 HTTP/1.1"},
+    {"GETTY", COMMAND_UNKNOWN, ""},
+    {"", COMMAND_MALFORMED, ""},
+    {" ", COMMAND_MALFORMED, ""},
+    {" NOOP", COMMAND_MALFORMED, "NOOP"},
+    {"NOOP\tx", COMMAND_MALFORMED, "x"},
+    {"\xc3\xa9HLO c", COMMAND_MALFORMED, "\xc3\xa9HLO c"},
+    {"NO\x01OP", COMMAND_MALFORMED, "\x01OP"},
+};
+
+static void reads_verbs_and_arguments(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct command got = command_parse(slice_of(rows[i].line));
+        if (got.verb != rows[i].verb)
+            print_message("%s\n", rows[i].line);
+        assert_int_equal(got.verb, rows[i].verb);
+        assert_int_equal(got.argument.length, strlen(rows[i].argument));
+        assert_memory_equal(got.argument.start, rows[i].argument, got.argument.length);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(reads_verbs_and_arguments),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
