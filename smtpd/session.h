@@ -1,0 +1,144 @@
+/* An SMTP session: a state machine that takes the client's bytes and what happens around it, and
+ * gives replies and requests. It is one table of [state][event]; what is not allowed is a cell like
+ * any other. Pure: all that touches the world goes through struct session_host, which a test can
+ * play.
+ *
+ * The states, and what makes a session move on:
+ *
+ *     NEW ──▶ START ──EHLO──▶ READY ──MAIL──▶ MAIL ──RCPT──▶ RCPT ──DATA──▶ CONTENT ──end──▶ COMMIT
+ *                               ▲              │  ▲            ▲               │ fails         │
+ *                               │              ▼  │            │               ▼               │
+ *                               │            REFUSED ──────────┘             DRAIN             │
+ *                               └──────────────────────── reply ───────────────┴───────────────┘
+ *
+ * and from everywhere to CLOSED. Loop thread only. */
+#ifndef SMTPD_SESSION_H
+#define SMTPD_SESSION_H
+
+#include "common/buffer.h"
+#include "smtpd/line.h"
+#include "smtpd/reply.h"
+#include "smtpd/rules.h"
+#include "smtpd/transaction.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum session_state {
+    SESSION_NEW,     /* connected, nothing said */
+    SESSION_START,   /* greeted; neither HELO nor EHLO has come */
+    SESSION_READY,   /* between transactions */
+    SESSION_MAIL,    /* sender given */
+    SESSION_REFUSED, /* sender given, every recipient so far refused */
+    SESSION_RCPT,    /* at least one recipient */
+    SESSION_CONTENT, /* behind 354 */
+    SESSION_DRAIN,   /* behind 354, with a message that will be refused at its end */
+    SESSION_COMMIT,  /* the end of data has come, the reply waits for the disk; input is paused */
+    SESSION_CLOSED,  /* the last reply is given; nothing more is read */
+    SESSION_STATE_COUNT
+};
+
+enum session_event {
+    EVENT_CONNECT,     /* the connection stands and may be served */
+    EVENT_SERVER_FULL, /* it stands and is one too many */
+    EVENT_CLIENT_FULL, /* one too many of this client */
+
+    EVENT_HELO,
+    EVENT_EHLO,
+    EVENT_MAIL,
+    EVENT_RCPT,
+    EVENT_DATA,
+    EVENT_RSET,
+    EVENT_NOOP,
+    EVENT_HELP,
+    EVENT_VRFY,
+    EVENT_QUIT,
+    EVENT_UNIMPLEMENTED,
+    EVENT_FOREIGN,
+    EVENT_UNKNOWN,
+    EVENT_MALFORMED,
+    EVENT_MISUSED,
+    EVENT_BAD_LINE_END,
+    EVENT_LINE_TOO_LONG,
+
+    EVENT_CONTENT_END,
+    EVENT_CONTENT_FAILED, /* the message cannot be kept: too big, in circles, or a disk error */
+    EVENT_COMMITTED,
+    EVENT_COMMIT_FAILED,
+
+    EVENT_TIMEOUT,
+    EVENT_TOO_SLOW,
+    EVENT_SHUTDOWN,          /* the program stops: end as soon as no message is lost by it */
+    EVENT_SHUTDOWN_DEADLINE, /* end unless a message waits for the disk */
+    EVENT_HANGUP,            /* the client is gone */
+    EVENT_NO_MEMORY,
+    EVENT_COUNT
+};
+
+struct session;
+
+/* What a session asks of the world. The calls come from inside session_input and session_event. */
+struct session_host {
+    /* Is there room on the disk for a message of so many octets (0: unknown)? UNSET, or the reply
+     * that refuses it. */
+    enum reply (*room_check)(struct session *session, uint64_t declared);
+
+    /* Content follows: the transaction is complete and will not change. Sets its id. False when
+     * memory is out. */
+    bool (*message_begin)(struct session *session);
+
+    /* How many octets of content can be taken now. 0 pauses the input. */
+    size_t (*message_room)(const struct session *session);
+
+    /* Takes content: up to one octet more than message_room said. */
+    void (*message_append)(struct session *session, struct slice content);
+
+    /* That was all: to be committed. EVENT_COMMITTED or EVENT_COMMIT_FAILED follows, later. */
+    void (*message_finish)(struct session *session);
+
+    /* The message is not wanted any more, neither is any event about it. */
+    void (*message_abort)(struct session *session);
+
+    /* A reply was given. `line` is the command it answers, or empty. For log and metrics. */
+    void (*replied)(struct session *session, enum reply reply, struct slice line);
+};
+
+struct session {
+    const struct rules *rules;
+    const struct session_host *host;
+    struct buffer *out; /* where replies go; the owner's, and the owner empties it */
+    struct line line;
+    struct transaction *transaction; /* NULL outside MAIL to COMMIT */
+    char *helo;                      /* NULL before HELO or EHLO */
+    uint32_t errors;                 /* 5xx replies */
+    uint32_t junk;                   /* commands since the last message that led to none */
+    uint32_t messages;               /* MAIL commands */
+    uint8_t state;                   /* enum session_state */
+    bool extended;                   /* it was EHLO */
+    bool stopping;                   /* EVENT_SHUTDOWN has come */
+    bool delayed; /* the replies in `out` are to be held back; the owner clears it when they went */
+};
+
+void session_init(struct session *session, const struct rules *rules,
+                  const struct session_host *host, struct buffer *out);
+
+/* Frees what it holds, and aborts a message that has not ended. */
+void session_free(struct session *session);
+
+/* Takes input; returns how much was used. What is left is to be offered again when
+ * session_wants_input says so. */
+size_t session_input(struct session *session, const char *bytes, size_t length);
+
+/* False while it can take none: a message waits for the disk, replies wait to be sent, or it is
+ * over. */
+bool session_wants_input(const struct session *session);
+
+/* Something happened that is no input. `refusal` goes with CONTENT_FAILED and COMMIT_FAILED: the
+ * reply that the message will get; REPLY_UNSET with all others. */
+void session_event(struct session *session, enum session_event event, enum reply refusal);
+
+/* True while content is being received. */
+bool session_in_content(const struct session *session);
+
+#endif

@@ -1,0 +1,131 @@
+/* Mail transactions: see the header. */
+#include "smtpd/transaction.h"
+
+#include "smtpd/parameter.h"
+
+#include <stdlib.h>
+
+/* `FROM:` or `TO:`, then the path. White space behind the colon is in no grammar and in many
+ * clients. */
+static bool skip_keyword(struct slice *argument, const char *keyword)
+{
+    struct slice prefix = slice_of(keyword);
+
+    if (!slice_starts_nocase(*argument, prefix))
+        return false;
+    *argument = slice_trim_start(slice_from(*argument, prefix.length));
+    return true;
+}
+
+static enum reply parameter_reply(enum parameter_status status)
+{
+    switch (status) {
+    case PARAMETER_OK:
+        return REPLY_UNSET;
+    case PARAMETER_UNKNOWN:
+        return REPLY_UNKNOWN_PARAMETER;
+    case PARAMETER_BAD:
+        break;
+    }
+    return REPLY_BAD_PARAMETER;
+}
+
+static enum reply sender_reply(const struct rules *rules, const struct path *sender,
+                               const struct parameters *parameters)
+{
+    if (sender->non_ascii && !parameters->utf8)
+        return REPLY_SENDER_NEEDS_UTF8;
+    if (parameters->size > rules->max_size)
+        return REPLY_TOO_BIG;
+    switch (policy_judge_sender(rules->policy, sender)) {
+    case POLICY_ACCEPT:
+        return REPLY_UNSET;
+    case POLICY_UNKNOWN:
+        return REPLY_POLICY_ERROR;
+    default:
+        return REPLY_SENDER_REFUSED;
+    }
+}
+
+enum reply transaction_open(struct transaction **transaction, const struct rules *rules,
+                            struct slice argument)
+{
+    struct parameters parameters;
+    struct transaction *opened;
+    struct path sender;
+    struct slice rest;
+    enum reply refusal;
+
+    *transaction = NULL;
+    if (!skip_keyword(&argument, "FROM:"))
+        return REPLY_BAD_MAIL;
+    if (!path_parse_reverse(argument, &sender, &rest))
+        return REPLY_BAD_SENDER;
+    refusal = parameter_reply(parameter_parse_mail(rest, &parameters));
+    if (refusal == REPLY_UNSET)
+        refusal = sender_reply(rules, &sender, &parameters);
+    if (refusal != REPLY_UNSET)
+        return refusal;
+
+    opened = calloc(1, sizeof *opened);
+    if (opened == NULL)
+        return REPLY_LOCAL_ERROR;
+    opened->sender = slice_copy(sender.mailbox);
+    if (opened->sender == NULL) {
+        free(opened);
+        return REPLY_LOCAL_ERROR;
+    }
+    opened->declared = parameters.size;
+    opened->utf8 = parameters.utf8;
+    *transaction = opened;
+    return REPLY_UNSET;
+}
+
+enum reply transaction_add(struct transaction *transaction, const struct rules *rules,
+                           struct slice argument)
+{
+    enum policy_verdict verdict;
+    struct path recipient;
+    struct slice rest;
+    enum reply refusal;
+
+    if (!skip_keyword(&argument, "TO:"))
+        return REPLY_BAD_RCPT;
+    if (!path_parse_forward(argument, &recipient, &rest))
+        return REPLY_BAD_RECIPIENT;
+    refusal = parameter_reply(parameter_parse_rcpt(rest));
+    if (refusal != REPLY_UNSET)
+        return refusal;
+    if (recipient.non_ascii && !transaction->utf8)
+        return REPLY_RECIPIENT_NEEDS_UTF8;
+
+    verdict = policy_judge_recipient(rules->policy, &recipient);
+    if (verdict == POLICY_UNKNOWN)
+        return REPLY_POLICY_ERROR;
+    if (verdict == POLICY_REFUSE_DOMAIN)
+        return REPLY_DOMAIN_REFUSED;
+    if (verdict == POLICY_REFUSE_MAILBOX)
+        return REPLY_RECIPIENT_REFUSED;
+    if (transaction->accepted >= rules->max_recipients)
+        return REPLY_TOO_MANY_RECIPIENTS;
+    if (verdict == POLICY_ACCEPT && !recipients_add(&transaction->recipients, &recipient))
+        return REPLY_LOCAL_ERROR;
+    transaction->accepted++;
+    return REPLY_UNSET;
+}
+
+const char *transaction_protocol(const struct transaction *transaction, bool extended)
+{
+    if (transaction->utf8)
+        return "UTF8SMTP";
+    return extended ? "ESMTP" : "SMTP";
+}
+
+void transaction_close(struct transaction *transaction)
+{
+    if (transaction == NULL)
+        return;
+    recipients_free(&transaction->recipients);
+    free(transaction->sender);
+    free(transaction);
+}
