@@ -1,0 +1,62 @@
+/* A client's connection: the socket, the session that speaks on it, and the message it is sending.
+ * Here bytes and events are carried between libuv and the session; what they mean is the session's
+ * business. Loop thread only. */
+#ifndef SMTPD_CONNECTION_H
+#define SMTPD_CONNECTION_H
+
+#include "smtpd/address.h"
+#include "smtpd/output.h"
+#include "smtpd/pace.h"
+#include "smtpd/server.h"
+#include "smtpd/session.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <uv.h>
+
+struct connection_input;
+struct message;
+
+/* What the connection is waiting for, which decides what its deadline means. */
+enum connection_waiting {
+    WAITING_NOTHING, /* the disk: no deadline, for the client can do nothing about it */
+    WAITING_COMMAND,
+    WAITING_CONTENT,
+    WAITING_DELAY,   /* replies are held back */
+    WAITING_WRITE,   /* the client is to take its replies */
+    WAITING_FAREWELL /* the last reply is sent: the client is to hang up */
+};
+
+struct connection {
+    uv_tcp_t tcp;
+    struct server *server;
+    struct session session;
+    struct output output;
+    struct message *message;             /* NULL unless content is coming or being committed */
+    struct connection_input *input;      /* NULL unless input could not be used at once */
+    struct connection *next, **previous; /* of all that are open */
+    struct wheel_entry deadline;
+    struct pace pace;
+    struct address client;
+    uint8_t waiting; /* enum connection_waiting */
+    bool reading;    /* libuv is */
+    bool answered;   /* a reply was given since the deadline was last set */
+    bool courteous;  /* the client may have more to say: it is waited for at the end */
+    bool counted;    /* among the client's connections */
+    bool hung_up;    /* the client will send nothing more */
+    bool closing;
+};
+
+/* Accepts the connection that waits on a listening socket. It frees itself when it is over. */
+void connection_accept(struct server *server, uv_stream_t *socket);
+
+/* To be called after an event was given to the session: sends replies, uses input that waits, and
+ * sees what to wait for. The connection may be closed afterwards, but is not freed before the
+ * loop's next turn. */
+void connection_proceed(struct connection *connection);
+
+/* Gives an event to every session: SHUTDOWN, or SHUTDOWN_DEADLINE, at which also those connections
+ * end that only wait for the client to take a reply or to hang up. */
+void connection_end_all(struct server *server, enum session_event event);
+
+#endif

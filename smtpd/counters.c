@@ -1,0 +1,100 @@
+/* The table of smtpd's metrics: see the header. */
+#include "smtpd/counters.h"
+
+#define COUNTER(metric, text, help_text)                                                           \
+    {                                                                                              \
+        .name = "mayfly_smtpd_" metric, .labels = (text), .help = (help_text),                     \
+        .type = METRIC_COUNTER                                                                     \
+    }
+#define REPLIES(class) COUNTER("replies_total", "class=\"" class "\"", "replies given")
+#define REFUSED(reason)                                                                            \
+    COUNTER("refused_total", "reason=\"" reason "\"", "commands, messages and connections refused")
+#define HISTOGRAM(metric, limits, help_text)                                                       \
+    {                                                                                              \
+        .name = "mayfly_smtpd_" metric, .help = (help_text), .type = METRIC_HISTOGRAM,             \
+        .bounds = (limits)                                                                         \
+    }
+
+static struct metric metrics[COUNTER_COUNT] = {
+    [COUNTER_CONNECTIONS] = COUNTER("connections_total", NULL, "connections taken"),
+    [COUNTER_CONNECTIONS_OPEN] = {.name = "mayfly_smtpd_connections",
+                                  .help = "connections that are open",
+                                  .type = METRIC_GAUGE},
+    [COUNTER_COMMANDS] = COUNTER("commands_total", NULL, "command lines answered"),
+    [COUNTER_REPLIES_2XX] = REPLIES("2xx"),
+    [COUNTER_REPLIES_3XX] = REPLIES("3xx"),
+    [COUNTER_REPLIES_4XX] = REPLIES("4xx"),
+    [COUNTER_REPLIES_5XX] = REPLIES("5xx"),
+    [COUNTER_MESSAGES] = COUNTER("messages_total", NULL, "messages accepted and durable"),
+    [COUNTER_BYTES] = COUNTER("bytes_total", NULL, "octets of the messages accepted"),
+    [COUNTER_DISCARDED] = COUNTER("discarded_total", NULL, "messages answered 250 and dropped"),
+    [COUNTER_COMMIT_GROUP] = HISTOGRAM("commit_messages", metric_group, "messages of a commit"),
+    [COUNTER_COMMIT_SECONDS] =
+        HISTOGRAM("commit_seconds", metric_seconds, "from a commit's beginning to its end"),
+    [COUNTER_REFUSED_SHUTDOWN] = REFUSED("shutdown"),
+    [COUNTER_REFUSED_TIMEOUT] = REFUSED("timeout"),
+    [COUNTER_REFUSED_TOO_SLOW] = REFUSED("too_slow"),
+    [COUNTER_REFUSED_SERVER_FULL] = REFUSED("server_full"),
+    [COUNTER_REFUSED_CLIENT_FULL] = REFUSED("client_full"),
+    [COUNTER_REFUSED_TOO_MANY_ERRORS] = REFUSED("too_many_errors"),
+    [COUNTER_REFUSED_TOO_MUCH_JUNK] = REFUSED("too_much_junk"),
+    [COUNTER_REFUSED_TOO_MANY_MESSAGES] = REFUSED("too_many_messages"),
+    [COUNTER_REFUSED_FOREIGN] = REFUSED("foreign"),
+    [COUNTER_REFUSED_LOCAL_ERROR] = REFUSED("local_error"),
+    [COUNTER_REFUSED_POLICY_ERROR] = REFUSED("policy_error"),
+    [COUNTER_REFUSED_NO_SPACE] = REFUSED("no_space"),
+    [COUNTER_REFUSED_TOO_MANY_RECIPIENTS] = REFUSED("too_many_recipients"),
+    [COUNTER_REFUSED_BAD_SENDER] = REFUSED("bad_sender"),
+    [COUNTER_REFUSED_BAD_RECIPIENT] = REFUSED("bad_recipient"),
+    [COUNTER_REFUSED_SENDER_REFUSED] = REFUSED("sender_refused"),
+    [COUNTER_REFUSED_DOMAIN_REFUSED] = REFUSED("domain_refused"),
+    [COUNTER_REFUSED_RECIPIENT_REFUSED] = REFUSED("recipient_refused"),
+    [COUNTER_REFUSED_TOO_BIG] = REFUSED("too_big"),
+    [COUNTER_REFUSED_TOO_MANY_HOPS] = REFUSED("too_many_hops"),
+};
+
+const struct metric_set counters_set = {.metrics = metrics, .count = COUNTER_COUNT};
+
+/* Where a reply is counted as a refusal; 0 for those that refuse nothing worth a series. */
+static const enum counter refusals[REPLY_COUNT] = {
+    [REPLY_SHUTDOWN] = COUNTER_REFUSED_SHUTDOWN,
+    [REPLY_TIMEOUT] = COUNTER_REFUSED_TIMEOUT,
+    [REPLY_TOO_SLOW] = COUNTER_REFUSED_TOO_SLOW,
+    [REPLY_SERVER_FULL] = COUNTER_REFUSED_SERVER_FULL,
+    [REPLY_CLIENT_FULL] = COUNTER_REFUSED_CLIENT_FULL,
+    [REPLY_TOO_MANY_ERRORS] = COUNTER_REFUSED_TOO_MANY_ERRORS,
+    [REPLY_TOO_MUCH_JUNK] = COUNTER_REFUSED_TOO_MUCH_JUNK,
+    [REPLY_TOO_MANY_MESSAGES] = COUNTER_REFUSED_TOO_MANY_MESSAGES,
+    [REPLY_FOREIGN] = COUNTER_REFUSED_FOREIGN,
+    [REPLY_LOCAL_ERROR] = COUNTER_REFUSED_LOCAL_ERROR,
+    [REPLY_POLICY_ERROR] = COUNTER_REFUSED_POLICY_ERROR,
+    [REPLY_NO_SPACE] = COUNTER_REFUSED_NO_SPACE,
+    [REPLY_TOO_MANY_RECIPIENTS] = COUNTER_REFUSED_TOO_MANY_RECIPIENTS,
+    [REPLY_BAD_SENDER] = COUNTER_REFUSED_BAD_SENDER,
+    [REPLY_BAD_RECIPIENT] = COUNTER_REFUSED_BAD_RECIPIENT,
+    [REPLY_SENDER_REFUSED] = COUNTER_REFUSED_SENDER_REFUSED,
+    [REPLY_DOMAIN_REFUSED] = COUNTER_REFUSED_DOMAIN_REFUSED,
+    [REPLY_RECIPIENT_REFUSED] = COUNTER_REFUSED_RECIPIENT_REFUSED,
+    [REPLY_TOO_BIG] = COUNTER_REFUSED_TOO_BIG,
+    [REPLY_TOO_MANY_HOPS] = COUNTER_REFUSED_TOO_MANY_HOPS,
+};
+
+void counters_add(enum counter counter, double amount)
+{
+    metric_add(&metrics[counter], amount);
+}
+
+void counters_observe(enum counter counter, double value)
+{
+    metric_observe(&metrics[counter], value);
+}
+
+void counters_reply(enum reply reply)
+{
+    unsigned class = reply_code(reply) / 100;
+
+    if (class >= 2 && class <= 5)
+        counters_add((enum counter)(COUNTER_REPLIES_2XX + (int)class - 2), 1);
+    if (refusals[reply] != 0)
+        counters_add(refusals[reply], 1);
+}

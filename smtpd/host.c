@@ -1,0 +1,128 @@
+/* What a session asks of the world: see the header. */
+#include "smtpd/host.h"
+
+#include "common/log.h"
+#include "smtpd/connection.h"
+#include "smtpd/counters.h"
+#include "smtpd/message.h"
+#include "smtpd/room.h"
+
+static struct connection *connection_of(const struct session *session)
+{
+    return (struct connection *)((char *)(uintptr_t)session - offsetof(struct connection, session));
+}
+
+static enum reply check_room(struct session *session, uint64_t declared)
+{
+    struct server *server = connection_of(session)->server;
+
+    return room_check(&server->spool, (uint64_t)server->config->min_free, declared);
+}
+
+static void message_room_cb(void *owner)
+{
+    connection_proceed(owner);
+}
+
+static void message_failed_cb(void *owner, int error)
+{
+    struct connection *connection = owner;
+
+    session_event(&connection->session, EVENT_CONTENT_FAILED, room_reply(error));
+    connection_proceed(connection);
+}
+
+static void message_ended_cb(void *owner, int error)
+{
+    struct connection *connection = owner;
+
+    connection->message = NULL;
+    if (error == 0)
+        session_event(&connection->session, EVENT_COMMITTED, REPLY_UNSET);
+    else
+        session_event(&connection->session, EVENT_COMMIT_FAILED, room_reply(error));
+    connection_proceed(connection);
+}
+
+static bool begin_message(struct session *session)
+{
+    static const struct message_callbacks callbacks = {
+        .room_cb = message_room_cb,
+        .failed_cb = message_failed_cb,
+        .ended_cb = message_ended_cb,
+    };
+    struct connection *connection = connection_of(session);
+    struct server *server = connection->server;
+    const struct message_origin origin = {
+        .hostname = server->config->hostname,
+        .helo = session->helo,
+        .protocol = transaction_protocol(session->transaction, session->extended),
+        .client = connection->client,
+    };
+
+    connection->message =
+        message_open(&server->committer, session->transaction, &origin, &callbacks, connection);
+    pace_begin(&connection->pace, uv_now(server->loop));
+    return connection->message != NULL;
+}
+
+static size_t room_of_message(const struct session *session)
+{
+    return message_room(connection_of(session)->message);
+}
+
+static void append_to_message(struct session *session, struct slice content)
+{
+    message_append(connection_of(session)->message, content);
+}
+
+static void finish_message(struct session *session)
+{
+    message_finish(connection_of(session)->message);
+}
+
+static void abort_message(struct session *session)
+{
+    struct connection *connection = connection_of(session);
+
+    if (connection->message != NULL)
+        message_abort(connection->message);
+    connection->message = NULL;
+}
+
+static void log_refusal(struct connection *connection, enum reply reply, struct slice line)
+{
+    const struct session *session = &connection->session;
+    const struct transaction *transaction = session->transaction;
+    char client[ADDRESS_TEXT_SIZE];
+
+    address_text(&connection->client, client);
+    log_info("refused", LOG_TEXT("client", client), LOG_TEXT("helo", session->helo),
+             LOG_TEXT("from", transaction != NULL ? transaction->sender : NULL),
+             LOG_NUMBER("code", reply_code(reply)), LOG_TEXT("status", reply_enhanced(reply)),
+             LOG_TEXT("reason", reply_text(reply)), LOG_BYTES("line", line.start, line.length));
+}
+
+static void note_reply(struct session *session, enum reply reply, struct slice line)
+{
+    struct connection *connection = connection_of(session);
+
+    connection->answered = true;
+    /* Not with those who are one too many: there may be any number of them. */
+    connection->courteous = reply_code(reply) == 421 && session->state != SESSION_NEW;
+    counters_reply(reply);
+    if (line.length > 0)
+        counters_add(COUNTER_COMMANDS, 1);
+    if (reply_code(reply) >= 400)
+        log_refusal(connection, reply, line);
+}
+
+const struct session_host host_of_connections = {
+    .room_check = check_room,
+    .message_begin = begin_message,
+    .message_room = room_of_message,
+    .message_append = append_to_message,
+    .message_finish = finish_message,
+    .message_abort = abort_message,
+    .replied = note_reply,
+};

@@ -1,0 +1,159 @@
+/* Listening sockets: see the header. */
+#include "smtpd/listener.h"
+
+#include "common/log.h"
+#include "smtpd/address.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+/* Connections that may wait to be accepted; the kernel lowers it to net.core.somaxconn. */
+enum { BACKLOG = 4096, FIRST_PASSED = 3 };
+
+/* What the kernel keeps of replies that a client does not read (it doubles this): left to itself it
+ * takes megabytes. Accepted sockets inherit it. */
+enum { SEND_BUFFER = 32 * 1024 };
+
+/* Sockets passed by the supervisor (sd_listen_fds(3)): LISTEN_FDS of them from descriptor 3 on. A
+ * LISTEN_PID that is another process's says that they were not meant for us. */
+static size_t count_passed(void)
+{
+    const char *count = getenv("LISTEN_FDS"), *process = getenv("LISTEN_PID");
+
+    if (count == NULL || (process != NULL && atol(process) != (long)getpid()))
+        return 0;
+    return (size_t)strtoul(count, NULL, 10);
+}
+
+static void log_listening(uv_tcp_t *socket)
+{
+    struct sockaddr_storage name;
+    int length = sizeof name;
+    char literal[ADDRESS_TEXT_SIZE], text[ADDRESS_TEXT_SIZE + 8];
+    struct address address;
+
+    if (uv_tcp_getsockname(socket, (struct sockaddr *)&name, &length) != 0)
+        return;
+    address = address_from((struct sockaddr *)&name);
+    address_text(&address, literal);
+    snprintf(text, sizeof text, strchr(literal, ':') != NULL ? "[%s]:%u" : "%s:%u", literal,
+             address.port);
+    log_info("listening", LOG_TEXT("address", text));
+}
+
+static void connection_cb(uv_stream_t *socket, int status)
+{
+    struct listener *listener = socket->data;
+
+    if (status != 0)
+        log_warn("accept", LOG_TEXT("error", uv_strerror(status)));
+    else
+        listener->connect_cb(listener->owner, socket);
+}
+
+static int listen_on(uv_tcp_t *socket)
+{
+    int size = SEND_BUFFER;
+    int error = uv_send_buffer_size((uv_handle_t *)socket, &size);
+
+    if (error == 0)
+        error = uv_listen((uv_stream_t *)socket, BACKLOG, connection_cb);
+    if (error == 0)
+        log_listening(socket);
+    return error;
+}
+
+static int refuse(const char *what, int error)
+{
+    log_error("not_listening", LOG_TEXT("address", what), LOG_TEXT("error", uv_strerror(error)));
+    return error == UV_EADDRINUSE || error == UV_EADDRNOTAVAIL ? EX_UNAVAILABLE : EX_OSERR;
+}
+
+static uv_tcp_t *add_socket(struct listener *listener, uv_loop_t *loop)
+{
+    uv_tcp_t *socket = &listener->sockets[listener->count++];
+
+    uv_tcp_init(loop, socket);
+    socket->data = listener;
+    return socket;
+}
+
+static int open_passed(struct listener *listener, uv_loop_t *loop, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        int descriptor = FIRST_PASSED + (int)i;
+        uv_tcp_t *socket = add_socket(listener, loop);
+        int error = uv_tcp_open(socket, descriptor);
+        char what[32];
+
+        if (error == 0)
+            error = listen_on(socket);
+        if (error != 0) {
+            snprintf(what, sizeof what, "descriptor %d", descriptor);
+            return refuse(what, error);
+        }
+    }
+    return EX_OK;
+}
+
+/* IPv6 sockets take IPv6 only: whether one socket serves both is a setting of the system, and what
+ * SMTPD_LISTEN says should not depend on it. */
+static int open_address(struct listener *listener, uv_loop_t *loop, const char *text)
+{
+    struct sockaddr_storage address;
+    uv_tcp_t *socket = add_socket(listener, loop);
+    int error;
+
+    config_parse_address(text, &address);
+    error = uv_tcp_bind(socket, (struct sockaddr *)&address,
+                        address.ss_family == AF_INET6 ? UV_TCP_IPV6ONLY : 0);
+    return error != 0 ? error : listen_on(socket);
+}
+
+/* `PORT`: every address; a host without IPv6 has only half of them. */
+static int open_port(struct listener *listener, uv_loop_t *loop, long port)
+{
+    char text[32];
+    int error;
+
+    snprintf(text, sizeof text, "0.0.0.0:%ld", port);
+    error = open_address(listener, loop, text);
+    if (error != 0)
+        return refuse(text, error);
+    snprintf(text, sizeof text, "[::]:%ld", port);
+    error = open_address(listener, loop, text);
+    return error == 0 || error == UV_EAFNOSUPPORT || error == UV_EADDRNOTAVAIL
+               ? EX_OK
+               : refuse(text, error);
+}
+
+int listener_start(struct listener *listener, uv_loop_t *loop, const struct config *config)
+{
+    size_t passed = count_passed();
+    size_t wanted = passed > 0 ? passed : config->port >= 0 ? 2 : config->listen.count;
+
+    listener->count = 0;
+    listener->sockets = calloc(wanted, sizeof *listener->sockets);
+    if (listener->sockets == NULL)
+        return EX_OSERR;
+    if (passed > 0)
+        return open_passed(listener, loop, passed);
+    if (config->port >= 0)
+        return open_port(listener, loop, config->port);
+    for (size_t i = 0; i < config->listen.count; i++) {
+        int error = open_address(listener, loop, config->listen.items[i]);
+        if (error != 0)
+            return refuse(config->listen.items[i], error);
+    }
+    return EX_OK;
+}
+
+void listener_stop(struct listener *listener)
+{
+    for (size_t i = 0; i < listener->count; i++)
+        uv_close((uv_handle_t *)&listener->sockets[i], NULL);
+}

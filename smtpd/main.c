@@ -1,0 +1,42 @@
+/* smtpd speaks SMTP and writes what it accepts into the spool. */
+#include "common/program.h"
+#include "smtpd/config.h"
+#include "smtpd/counters.h"
+#include "smtpd/server.h"
+
+static struct config config;
+static struct server server;
+
+static int start(uv_loop_t *loop, void *settings)
+{
+    return server_start(&server, loop, settings);
+}
+
+static void stop(void)
+{
+    server_stop(&server);
+}
+
+static void reload(void)
+{
+    server_reload(&server);
+}
+
+int main(int argc, char **argv)
+{
+    const struct program program = {
+        .name = "smtpd",
+        .summary = "Receives mail by SMTP and puts it into the spool, durably.",
+        .prefix = "SMTPD_",
+        .settings = config_settings,
+        .settings_count = config_settings_count,
+        .config = &config,
+        .metrics = &counters_set,
+        .check = config_check,
+        .start = start,
+        .stop = stop,
+        .reload = reload,
+    };
+
+    return program_main(&program, argc, argv);
+}

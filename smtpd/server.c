@@ -1,0 +1,179 @@
+/* The shared part of smtpd, and its life: see the header. */
+#include "smtpd/server.h"
+
+#include "common/log.h"
+#include "common/program.h"
+#include "smtpd/connection.h"
+#include "smtpd/counters.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sysexits.h>
+
+/* A connection needs a descriptor, and another while its message is in tmp/; the loop, the spool,
+ * the log, the sockets we listen on, and connections that are refused need the rest. */
+enum { DESCRIPTORS_EACH = 2, DESCRIPTORS_OTHER = 40 };
+
+/* What is in flight when the program is told to stop has this long, so that the rest of
+ * PROGRAM_STOP_SECONDS is left for saying good-bye. */
+enum { STOP_MS = (PROGRAM_STOP_SECONDS - 2) * 1000 };
+
+uint32_t server_tick(uint64_t milliseconds)
+{
+    return (uint32_t)(milliseconds / SERVER_TICK_MS);
+}
+
+static bool load_policy(struct server *server)
+{
+    const struct config *config = server->config;
+    struct policy fresh = {.hostname = config->hostname};
+    bool loaded = names_build(&fresh.domains, config->domains.items, config->domains.count) &&
+                  names_build(&fresh.discard_domains, config->discard_domains.items,
+                              config->discard_domains.count) &&
+                  names_build(&fresh.reject_senders, config->reject_senders.items,
+                              config->reject_senders.count) &&
+                  names_build(&fresh.reject_recipients, config->reject_recipients.items,
+                              config->reject_recipients.count);
+
+    fresh.senders_broken = config->reject_senders.broken;
+    fresh.recipients_broken = config->domains.broken || config->discard_domains.broken ||
+                              config->reject_recipients.broken;
+    policy_free(loaded ? &server->policy : &fresh);
+    if (loaded)
+        server->policy = fresh;
+    return loaded;
+}
+
+/* Raises the limit of descriptors to what the settings need, or lowers the settings to what it is.
+ */
+static void fit_descriptors(struct server *server)
+{
+    rlim_t wanted = (rlim_t)server->connection_limit * DESCRIPTORS_EACH + DESCRIPTORS_OTHER;
+    struct rlimit limit;
+    size_t fitting = 1;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return;
+    if (limit.rlim_cur < wanted) {
+        limit.rlim_cur = wanted < limit.rlim_max ? wanted : limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+        getrlimit(RLIMIT_NOFILE, &limit);
+    }
+    if (limit.rlim_cur >= wanted)
+        return;
+    if (limit.rlim_cur > DESCRIPTORS_OTHER + DESCRIPTORS_EACH)
+        fitting = (limit.rlim_cur - DESCRIPTORS_OTHER) / DESCRIPTORS_EACH;
+    log_warn("connections_lowered", LOG_TEXT("setting", "SMTPD_MAX_CONNECTIONS"),
+             LOG_NUMBER("from", server->connection_limit), LOG_NUMBER("to", fitting),
+             LOG_NUMBER("descriptors", limit.rlim_cur));
+    server->connection_limit = fitting;
+}
+
+static void connect_cb(void *owner, uv_stream_t *socket)
+{
+    connection_accept(owner, socket);
+}
+
+static void released_cb(struct committer *committer)
+{
+    server_settle(
+        (struct server *)(void *)((char *)committer - offsetof(struct server, committer)));
+}
+
+static bool allocate(struct server *server)
+{
+    uint64_t seed;
+
+    if (getrandom(&seed, sizeof seed, 0) != sizeof seed)
+        return false;
+    buffer_init(&server->replies, SERVER_REPLIES_MAX);
+    server->input = malloc(SERVER_READ_SIZE);
+    return server->input != NULL && buffer_reserve(&server->replies, SERVER_REPLIES_MAX) &&
+           clients_init(&server->clients, server->connection_limit, seed) && load_policy(server);
+}
+
+static void set_rules(struct server *server)
+{
+    const struct config *config = server->config;
+
+    server->rules = (struct rules){
+        .hostname = config->hostname,
+        .policy = &server->policy,
+        .max_size = (uint64_t)config->max_size,
+        .max_recipients = (size_t)config->max_recipients,
+        .max_errors = (unsigned)config->max_errors,
+        .max_messages = (unsigned)config->max_messages,
+        .max_junk = (unsigned)config->max_junk,
+        .delay_errors = config->error_delay > 0,
+    };
+}
+
+int server_start(struct server *server, uv_loop_t *loop, struct config *config)
+{
+    int error, code;
+
+    *server = (struct server){.loop = loop, .config = config};
+    server->connection_limit = (size_t)config->max_connections;
+    fit_descriptors(server);
+    set_rules(server);
+    if (!allocate(server)) {
+        log_error("no_memory");
+        return EX_OSERR;
+    }
+    error = spool_open(&server->spool, config->common.spool);
+    if (error != 0)
+        return EX_OSERR;
+    error = committer_start(&server->committer, loop, &server->spool);
+    if (error != 0) {
+        log_error("no_committer", LOG_ERRNO(error));
+        return EX_OSERR;
+    }
+    server->committer.released_cb = released_cb;
+    wheel_init(&server->wheel);
+    uv_timer_init(loop, &server->ticker);
+    uv_timer_init(loop, &server->deadline);
+
+    server->listener = (struct listener){.connect_cb = connect_cb, .owner = server};
+    code = listener_start(&server->listener, loop, config);
+    if (code == EX_OK)
+        program_ready();
+    return code;
+}
+
+void server_reload(struct server *server)
+{
+    config_reread(server->config);
+    if (!load_policy(server))
+        log_error("no_memory");
+    else
+        log_info("reloaded");
+}
+
+static void deadline_cb(uv_timer_t *timer)
+{
+    connection_end_all(timer->data, EVENT_SHUTDOWN_DEADLINE);
+}
+
+void server_stop(struct server *server)
+{
+    server->stopping = true;
+    listener_stop(&server->listener);
+    server->deadline.data = server;
+    uv_timer_start(&server->deadline, deadline_cb, STOP_MS, 0);
+    connection_end_all(server, EVENT_SHUTDOWN);
+    server_settle(server);
+}
+
+void server_settle(struct server *server)
+{
+    if (!server->stopping || server->closed || server->connection_count > 0 ||
+        server->committer.messages > 0)
+        return;
+    server->closed = true;
+    uv_close((uv_handle_t *)&server->ticker, NULL);
+    uv_close((uv_handle_t *)&server->deadline, NULL);
+    committer_stop(&server->committer);
+    spool_close(&server->spool);
+}

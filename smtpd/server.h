@@ -1,0 +1,68 @@
+/* What all connections of smtpd share, and its life: start, reload, stop. One loop, one thread;
+ * only messages go to the thread pool. */
+#ifndef SMTPD_SERVER_H
+#define SMTPD_SERVER_H
+
+#include "common/buffer.h"
+#include "queue/spool.h"
+#include "smtpd/clients.h"
+#include "smtpd/committer.h"
+#include "smtpd/config.h"
+#include "smtpd/listener.h"
+#include "smtpd/policy.h"
+#include "smtpd/rules.h"
+#include "smtpd/wheel.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <uv.h>
+
+enum { SERVER_READ_SIZE = 64 * 1024, SERVER_REPLIES_MAX = 32 * 1024, SERVER_TICK_MS = 250 };
+
+struct connection;
+
+struct server {
+    uv_loop_t *loop;
+    struct config *config;
+    struct rules rules;
+    struct policy policy;
+    struct spool spool;
+    struct committer committer;
+    struct listener listener;
+
+    struct connection *connections; /* all that are open */
+    size_t connection_count;
+    size_t connection_limit;
+    struct clients clients;
+
+    struct wheel wheel;  /* deadlines of connections */
+    uv_timer_t ticker;   /* turns the wheel while there are connections */
+    uv_timer_t deadline; /* of the stop */
+
+    /* A connection reads into `input` and writes its replies to `replies` only during one callback,
+     * so one of each serves all; what is left over is copied out. */
+    char *input;
+    struct buffer replies;
+
+    bool stopping;
+    bool closed; /* every handle is closed or closing */
+};
+
+/* Starts listening: 0, or a sysexits code after saying why. */
+int server_start(struct server *server, uv_loop_t *loop, struct config *config);
+
+/* Reads the lists again. */
+void server_reload(struct server *server);
+
+/* Listens no more, lets every message past its end be answered and those in flight a little time;
+ * then the loop has nothing more to do. */
+void server_stop(struct server *server);
+
+/* Called whenever a connection or a message has ended: closes the rest once it was the last. */
+void server_settle(struct server *server);
+
+/* The tick of the wheel in which `milliseconds` of uv_now have passed. */
+uint32_t server_tick(uint64_t milliseconds);
+
+#endif
