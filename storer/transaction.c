@@ -25,7 +25,7 @@ static void execute(struct pgconn *conn, const char *sql, struct array *const ar
                     unsigned arrays_count, size_t first, size_t count)
 {
     struct array_frame frames[PGCONN_PARAMS];
-    struct pgconn_param params[PGCONN_PARAMS];
+    struct pgconn_param params[PGCONN_PARAMS] = {0};
     for (unsigned i = 0; i < arrays_count; i++) {
         array_frame(arrays[i], first, count, &frames[i]);
         params[i] = (struct pgconn_param){
