@@ -1,0 +1,220 @@
+/* The state machine towards the database: every event means something in every state, and without
+ * a connection nothing is done but waiting for one. */
+#include "storer/database.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+static void no_cell_is_empty(void **state)
+{
+    (void)state;
+    for (int i = 0; i < DATABASE_STATE_COUNT; i++) {
+        assert_non_null(database_state_names[i]);
+        for (int event = 0; event < DATABASE_EVENT_COUNT; event++)
+            if (!database_table[i][event])
+                fail_msg("nothing for event %d in state %s", event, database_state_names[i]);
+    }
+}
+
+static void done_cb(struct database *database, struct batch *batch)
+{
+    (void)batch;
+    (*(int *)database->data)++;
+}
+
+/* A database whose connection is never up: what would be sent is not. */
+struct fixture {
+    uv_loop_t loop;
+    struct database database;
+    struct batch batch;
+    int done;
+};
+
+static int set_up(void **state)
+{
+    static struct fixture fixture;
+    fixture = (struct fixture){0};
+    assert_int_equal(uv_loop_init(&fixture.loop), 0);
+    struct pgconn_options options = {.name = "test"};
+    uv_timer_init(&fixture.loop, &fixture.database.timer);
+    pgconn_init(&fixture.database.conn, &fixture.loop, &options);
+    fixture.database.done_cb = done_cb;
+    fixture.database.data = &fixture.done;
+    batch_init(&fixture.batch);
+    static const char *recipients[] = {"b@x"};
+    for (int i = 0; i < 4; i++) {
+        char id[ID_SIZE];
+        id_make(id, 1000000 * (i + 2));
+        struct envelope envelope = {.id = id,
+                                    .received = 1000000 * (i + 2),
+                                    .client_address = "::1",
+                                    .helo = "h",
+                                    .protocol = "SMTP",
+                                    .from = "",
+                                    .recipients = recipients,
+                                    .recipients_count = 1};
+        assert_non_null(batch_add(&fixture.batch, &envelope, QUEUE_NEW, 0));
+    }
+    *state = &fixture;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    struct fixture *fixture = *state;
+    database_close(&fixture->database, NULL);
+    uv_run(&fixture->loop, UV_RUN_DEFAULT);
+    batch_free(&fixture->batch);
+    return uv_loop_close(&fixture->loop);
+}
+
+static void step(struct database *database, enum database_event event)
+{
+    database->state = database_table[database->state][event](database);
+}
+
+static void begin_storing(struct fixture *fixture)
+{
+    fixture->database.state = DATABASE_IDLE;
+    database_store(&fixture->database, &fixture->batch);
+    assert_int_equal(fixture->database.state, DATABASE_STORING);
+}
+
+static void commit(struct database *database)
+{
+    database->said.committed = true;
+    database->said.oldest = 1;
+    database->said.newest = 1000000000;
+    step(database, DATABASE_DONE);
+}
+
+static void a_batch_waits_for_a_connection(void **state)
+{
+    struct fixture *fixture = *state;
+    database_store(&fixture->database, &fixture->batch);
+    assert_int_equal(fixture->database.state, DATABASE_AWAY);
+    assert_true(database_is_stuck(&fixture->database));
+    step(&fixture->database, DATABASE_UP);
+    assert_int_equal(fixture->database.state, DATABASE_CHECKING);
+    step(&fixture->database, DATABASE_DONE);
+    assert_int_equal(fixture->database.state, DATABASE_STORING);
+    commit(&fixture->database);
+    assert_int_equal(fixture->database.state, DATABASE_IDLE);
+    assert_int_equal(fixture->done, 1);
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(fixture->batch.messages[i].fate, FATE_STORED);
+}
+
+static void an_unknown_outcome_is_tried_again(void **state)
+{
+    struct fixture *fixture = *state;
+    begin_storing(fixture);
+    step(&fixture->database, DATABASE_LOST);
+    assert_int_equal(fixture->database.state, DATABASE_AWAY);
+    assert_int_equal(fixture->done, 0);
+    assert_int_equal(fixture->batch.messages[0].fate, FATE_OPEN);
+    assert_int_equal(plan_next(&fixture->database.plan)->count, 4);
+}
+
+static void a_commit_that_was_read_counts_although_the_end_was_not(void **state)
+{
+    struct fixture *fixture = *state;
+    begin_storing(fixture);
+    fixture->database.said.committed = true;
+    fixture->database.said.newest = 1000000000;
+    step(&fixture->database, DATABASE_LOST);
+    assert_int_equal(fixture->done, 1);
+    assert_int_equal(fixture->batch.messages[3].fate, FATE_STORED);
+}
+
+static void a_commit_after_an_error_does_not(void **state)
+{
+    struct fixture *fixture = *state;
+    begin_storing(fixture);
+    fixture->database.said.committed = true;
+    fixture->database.said.failed = true;
+    step(&fixture->database, DATABASE_LOST);
+    assert_int_equal(fixture->done, 0);
+    assert_int_equal(fixture->batch.messages[3].fate, FATE_OPEN);
+}
+
+static void a_refusal_is_narrowed_down(void **state)
+{
+    struct fixture *fixture = *state;
+    begin_storing(fixture);
+    step(&fixture->database, DATABASE_REFUSED); /* 0 to 3 */
+    step(&fixture->database, DATABASE_REFUSED); /* 0 and 1 */
+    commit(&fixture->database);                 /* 0 */
+    step(&fixture->database, DATABASE_REFUSED); /* 1 */
+    commit(&fixture->database);                 /* 2 and 3 */
+    assert_int_equal(fixture->database.state, DATABASE_IDLE);
+    assert_int_equal(fixture->done, 1);
+    static const enum fate want[] = {FATE_STORED, FATE_REFUSED, FATE_STORED, FATE_STORED};
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(fixture->batch.messages[i].fate, want[i]);
+    assert_non_null(fixture->batch.messages[1].reason);
+}
+
+/* Whatever else goes wrong, and however often: nobody is blamed. */
+static void no_other_failure_sets_a_message_aside(void **state)
+{
+    struct fixture *fixture = *state;
+    static const enum database_event events[] = {DATABASE_WAIT, DATABASE_RECONNECT,
+                                                 DATABASE_TOO_MUCH, DATABASE_SETUP};
+    begin_storing(fixture);
+    for (int i = 0; i < 1000 && fixture->done == 0; i++) {
+        step(&fixture->database, events[i % 4]);
+        assert_int_equal(fixture->database.state, DATABASE_PAUSED);
+        fixture->database.leaving = false;
+        fixture->database.checked = true;
+        step(&fixture->database, DATABASE_TIMER);
+    }
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(fixture->batch.messages[i].fate, FATE_OPEN);
+}
+
+static void partitions_are_made_once_then_waited_for(void **state)
+{
+    struct fixture *fixture = *state;
+    begin_storing(fixture);
+    step(&fixture->database, DATABASE_PARTITION);
+    assert_int_equal(fixture->database.state, DATABASE_MAKING);
+    step(&fixture->database, DATABASE_DONE);
+    assert_int_equal(fixture->database.state, DATABASE_STORING);
+    step(&fixture->database, DATABASE_PARTITION);
+    assert_int_equal(fixture->database.state, DATABASE_PAUSED);
+}
+
+static void a_set_up_error_leaves_the_session_after_a_pause(void **state)
+{
+    struct fixture *fixture = *state;
+    begin_storing(fixture);
+    step(&fixture->database, DATABASE_SETUP);
+    assert_int_equal(fixture->database.state, DATABASE_PAUSED);
+    step(&fixture->database, DATABASE_TIMER);
+    assert_int_equal(fixture->database.state, DATABASE_LEAVING);
+    step(&fixture->database, DATABASE_LOST);
+    assert_int_equal(fixture->database.state, DATABASE_AWAY);
+    assert_ptr_equal(fixture->database.batch, &fixture->batch);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(no_cell_is_empty),
+        TEST(a_batch_waits_for_a_connection),
+        TEST(an_unknown_outcome_is_tried_again),
+        TEST(a_commit_that_was_read_counts_although_the_end_was_not),
+        TEST(a_commit_after_an_error_does_not),
+        TEST(a_refusal_is_narrowed_down),
+        TEST(no_other_failure_sets_a_message_aside),
+        TEST(partitions_are_made_once_then_waited_for),
+        TEST(a_set_up_error_leaves_the_session_after_a_pause),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
