@@ -13,8 +13,7 @@ static const struct setting settings[] = {
     SETTINGS_COMMON(struct storer_config, common),
     {.name = "DATABASE_URL",
      .type = SETTING_CONNINFO,
-     .meaning =
-         "libpq connection string or URI, several hosts allowed; unset: libpq's PG* variables",
+     .meaning = "libpq connection string, several hosts allowed; PG* variables where it is silent",
      .offset = offsetof(struct storer_config, database_url)},
     {.name = "STORER_BATCH_MESSAGES",
      .type = SETTING_NUMBER,
