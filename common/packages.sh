@@ -37,7 +37,7 @@ install_missing() {
         echo "create_main_cluster = false" >"$conf"
         apt-get -o DPkg::Lock::Timeout=300 -qq update ||
             echo "apt-get update failed; going on with the package lists at hand." >&2
-        apt-get -o DPkg::Lock::Timeout=300 -qq -y install --no-install-recommends "$@"
+        apt-get -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 -qq -y install --no-install-recommends "$@"
     ' sh "${missing[@]}"
 }
 
