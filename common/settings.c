@@ -154,10 +154,12 @@ static bool is_masked(const struct setting *setting)
     return setting->type == SETTING_SECRET;
 }
 
+/* A connection string that cannot be read cannot be searched for its password either. */
 static int refuse(const struct setting *setting, const char *value, const char *expected)
 {
+    bool secret = is_masked(setting) || setting->type == SETTING_CONNINFO;
     log_error("bad_setting", LOG_TEXT("setting", setting->name),
-              LOG_TEXT("value", is_masked(setting) ? masked : value),
+              LOG_TEXT("value", secret ? masked : value),
               LOG_TEXT("expected", expected));
     return EX_CONFIG;
 }
