@@ -159,8 +159,7 @@ static int refuse(const struct setting *setting, const char *value, const char *
 {
     bool secret = is_masked(setting) || setting->type == SETTING_CONNINFO;
     log_error("bad_setting", LOG_TEXT("setting", setting->name),
-              LOG_TEXT("value", secret ? masked : value),
-              LOG_TEXT("expected", expected));
+              LOG_TEXT("value", secret ? masked : value), LOG_TEXT("expected", expected));
     return EX_CONFIG;
 }
 
