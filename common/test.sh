@@ -35,7 +35,7 @@ system_count() { # a word of pytest's last line
 system_run() {
     local said code last bad
     said=$(mktemp)
-    /usr/bin/python3 -m pytest -p no:cacheprovider "$1" | tee "$said"
+    /usr/bin/python3 -m pytest -rs -p no:cacheprovider "$1" | tee "$said"
     code=${PIPESTATUS[0]}
     last=$(tail -n 1 "$said")
     rm -f "$said"
