@@ -370,6 +370,32 @@ def test_a_statement_timeout_is_no_spin_and_blames_nobody(programs, spool, datab
     wait_stored(database, spool, good + [slow])
 
 
+def test_what_is_no_message_s_fault_is_waited_out(programs, spool, database):
+    database.query("""
+        CREATE TABLE fault (code text);
+        CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$
+        DECLARE
+            code text := (SELECT code FROM fault);
+        BEGIN
+            IF code IS NOT NULL THEN RAISE EXCEPTION 'fault %', code USING ERRCODE = code; END IF;
+            RETURN NEW;
+        END $$;
+        CREATE TRIGGER fail BEFORE INSERT ON messages FOR EACH ROW EXECUTE FUNCTION fail()""")
+    storer = programs.storer(spool, database)
+    expected = []
+    for code in ("P0001", "40001", "40P01", "53100", "55P03", "55006", "58030", "XX000", "08000",
+                 "25P02", "72000"):
+        database.query("INSERT INTO fault VALUES (%s)", code)
+        waiting = spool.put_many(3)
+        storer.wait_log(event="database_trouble", sqlstate=code)
+        time.sleep(0.2)
+        assert spool.new() == sorted(waiting) and not spool.failed()
+        database.query("TRUNCATE fault")
+        expected += waiting
+        wait_stored(database, spool, expected)
+    assert len(storer.log(event="database_recovered")) == 11
+
+
 def test_idle_sessions_that_are_ended_come_back(programs, spool, database, role):
     database.query(f"ALTER ROLE {role} SET idle_session_timeout = '200ms'")
     storer = programs.storer(spool, database.url_as(role))
