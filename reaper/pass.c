@@ -12,10 +12,13 @@ enum { PASS_SCHEMA_VERSION = 1 };
 enum column { COLUMN_NAME, COLUMN_PARENT, COLUMN_STEP, COLUMN_COMMAND };
 
 /* What a detach waits for are readers, and nobody waits behind it but, where a day is missing, the
- * function that makes it: long enough for those that end, short enough for that one. No other
- * timeout may end what is meant to take its time, or the session, and with it the lock. */
+ * function that makes it: long enough for readers that end, short enough for that one, unless the
+ * login brings a lock_timeout of its own. No other timeout may end what is meant to take its time,
+ * or the session, and with it the lock. */
 static const char sql_session[] =
-    "SELECT schema_version(), set_config('lock_timeout', '10s', false),"
+    "SELECT schema_version(),"
+    " set_config('lock_timeout', CASE current_setting('lock_timeout')"
+    " WHEN '0' THEN '10s' ELSE current_setting('lock_timeout') END, false),"
     " set_config('statement_timeout', '0', false), set_config('idle_session_timeout', '0', false)";
 
 /* Tried and not waited for: a session that waits in the server holds a snapshot, and the reaper at

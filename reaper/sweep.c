@@ -26,6 +26,7 @@ struct broom {
     int error;       /* of the first of them */
 };
 
+/* Counted, and the first said: a directory that may not be written to refuses a million times. */
 static void broom_fail(struct broom *broom, int error)
 {
     if (broom->failed++ == 0)
@@ -81,15 +82,33 @@ static void sweep_file(struct broom *broom, const char *name)
         remove_file(broom, other);
 }
 
-static void sweep_directory(struct broom *broom, const struct spool *spool)
+/* Opened by path, each for itself: a spool may lack what its programs have not made yet, or be all
+ * gone, as on a host that has only the database. */
+static int open_directory(struct broom *broom, struct scan *scan)
+{
+    char path[PATH_MAX];
+    int length = snprintf(path, sizeof path, "%s/%s/%s", broom->sweep->spool,
+                          queue_names[broom->queue], queue_directory_names[broom->directory]);
+
+    if (length >= (int)sizeof path)
+        return ENAMETOOLONG;
+    scan->stream = opendir(path);
+    if (scan->stream == NULL)
+        return errno;
+    broom->descriptor = dirfd(scan->stream);
+    return 0;
+}
+
+static void sweep_directory(struct broom *broom)
 {
     struct scan scan;
     const char *name;
     int more = 0;
 
-    int error = scan_open(&scan, spool, broom->queue, broom->directory);
+    int error = open_directory(broom, &scan);
     if (error != 0) {
-        broom_fail(broom, error);
+        if (error != ENOENT)
+            broom_fail(broom, error);
         return;
     }
     while (!atomic_load_explicit(broom->sweep->stop, memory_order_relaxed) &&
@@ -123,21 +142,16 @@ void sweep_run(struct sweep *sweep)
         {QUEUE_TMP, SWEEP_TMP_SECONDS},
         {QUEUE_FAILED, sweep->retention},
     };
-    struct spool spool;
 
     memset(sweep->removed, 0, sizeof sweep->removed);
-    if (spool_open_existing(&spool, sweep->spool) != 0)
-        return;
     for (int queue = 0; queue < QUEUE_COUNT; queue++) {
         for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
             struct broom broom = {.sweep = sweep,
                                   .queue = (enum queue)queue,
                                   .directory = rows[i].directory,
-                                  .descriptor = spool.directories[queue][rows[i].directory],
                                   .age = rows[i].age};
-            sweep_directory(&broom, &spool);
+            sweep_directory(&broom);
             broom_log(&broom);
         }
     }
-    spool_close(&spool);
 }

@@ -17,11 +17,11 @@
 enum { SWEEP_TMP_SECONDS = 36 * 3600 };
 
 struct sweep {
-    const char *spool; /* path of the spool; one that is not there is not an error */
+    const char *spool; /* path; a directory that is not there is no error */
     int64_t now;       /* seconds since the epoch */
     int64_t retention; /* seconds */
-    const atomic_bool
-        *stop; /* set from any thread: ends soon, what is left waits for another time */
+    /* Set from any thread: it ends soon, and what is left waits for another time. */
+    const atomic_bool *stop;
 
     /* What was done. */
     uint64_t removed[QUEUE_COUNT][QUEUE_DIRECTORY_COUNT];

@@ -142,11 +142,20 @@ static void stops_when_told(void **state)
     assert_true(scratch_exists(scratch, QUEUE_TMP, "ancient"));
 }
 
-static void no_spool_is_no_error(void **state)
+static void what_is_not_there_is_no_error(void **state)
 {
     struct scratch *scratch = *state;
     struct sweep sweep = sweep_at(scratch, 7 * DAY);
 
+    put(scratch, QUEUE_FAILED, "ancient", 4000 * DAY);
+    assert_int_equal(unlinkat(scratch->spool.queues[QUEUE_RELAY], queue_directory_names[QUEUE_TMP],
+                              AT_REMOVEDIR),
+                     0);
+    assert_int_equal(unlinkat(scratch->spool.queues[QUEUE_STORE], queue_directory_names[QUEUE_TMP],
+                              AT_REMOVEDIR),
+                     0);
+    sweep_run(&sweep);
+    assert_false(scratch_exists(scratch, QUEUE_FAILED, "ancient"));
     sweep.spool = "/nonexistent/spool";
     sweep_run(&sweep);
     assert_int_equal(access("/nonexistent", F_OK), -1);
@@ -160,7 +169,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(longest_names, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(only_regular_files, scratch_setup, scratch_teardown),
         cmocka_unit_test_setup_teardown(stops_when_told, scratch_setup, scratch_teardown),
-        cmocka_unit_test_setup_teardown(no_spool_is_no_error, scratch_setup, scratch_teardown),
+        cmocka_unit_test_setup_teardown(what_is_not_there_is_no_error, scratch_setup,
+                                        scratch_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
