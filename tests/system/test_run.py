@@ -80,10 +80,12 @@ class Clone:
                               stderr=subprocess.STDOUT, text=True, timeout=240)
 
     def begin(self, *arguments, **settings):
-        """Starts `make run` as the leader of a process group, as a shell does at a terminal."""
+        """Starts `make run` as the leader of a process group that no signal is ignored in, as a shell
+        does at a terminal."""
         with open(self.output, "wb") as output:
             self.make_run = subprocess.Popen(
-                [*as_user(self.user), "make", *build_options(), "run", *arguments], cwd=self.path,
+                ["env", "--default-signal", *as_user(self.user), "make", *build_options(), "run", *arguments],
+                cwd=self.path,
                 env=self.environment({"SMTPD_LISTEN": f"127.0.0.1:{self.port}", **settings}),
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True)
 
