@@ -336,14 +336,12 @@ static void results_read(struct pgconn *pgconn)
     }
 }
 
-static void notifies_read(struct pgconn *pgconn)
+/* Nobody here listens, but a login may be set up to; unread, they would pile up. */
+static void notifies_discard(struct pgconn *pgconn)
 {
     PGnotify *notify;
-    while (is_usable(pgconn) && (notify = PQnotifies(pgconn->conn))) {
-        if (pgconn->options.callbacks.notify_cb)
-            pgconn->options.callbacks.notify_cb(pgconn, notify->relname, notify->extra);
+    while ((notify = PQnotifies(pgconn->conn)))
         PQfreemem(notify);
-    }
 }
 
 static void connection_readable(struct pgconn *pgconn)
@@ -351,9 +349,9 @@ static void connection_readable(struct pgconn *pgconn)
     bool sound = PQconsumeInput(pgconn->conn);
     /* What came before the end is read first: it may hold the result of a COMMIT. */
     results_read(pgconn);
-    notifies_read(pgconn);
     if (!is_usable(pgconn))
         return;
+    notifies_discard(pgconn);
     if (!sound)
         connection_give_up(pgconn, PQerrorMessage(pgconn->conn));
     else

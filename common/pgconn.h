@@ -41,9 +41,6 @@ struct pgconn_callbacks {
      * simple query held several commands; errors are results too), then NULL: it has ended. A
      * pgconn_sync gives one PGRES_PIPELINE_SYNC and no NULL. */
     void (*result_cb)(struct pgconn *pgconn, PGresult *result);
-
-    /* A NOTIFY arrived that this session listens for. May be NULL. */
-    void (*notify_cb)(struct pgconn *pgconn, const char *channel, const char *payload);
 };
 
 struct pgconn_options {

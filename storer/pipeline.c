@@ -50,7 +50,9 @@ static void load_done_cb(uv_work_t *work, int status)
 
 static void start_loading(struct pipeline *pipeline)
 {
-    if (pipeline->loading || pipeline->intake.count == 0)
+    /* Only as long as the lock is ours: names may be left over from a spool that was replaced. */
+    if (pipeline->watcher.state != WATCHER_RUNNING || pipeline->loading ||
+        pipeline->intake.count == 0)
         return;
     if (!pipeline->filling) {
         if (pipeline->idle_count == 0)
