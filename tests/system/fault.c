@@ -146,8 +146,8 @@ static ssize_t write_parts(int descriptor, const struct iovec *parts, int count)
         if (action == ACTION_FAILED)
             return -1;
         for (int i = 0; action == ACTION_SHORT && i < count; i++) {
-            if (parts[i].iov_len > 1)
-                return REAL(write)(descriptor, parts[i].iov_base, parts[i].iov_len / 2);
+            if (parts[i].iov_len > 0)
+                return REAL(write)(descriptor, parts[i].iov_base, (parts[i].iov_len + 1) / 2);
         }
     }
     return REAL(writev)(descriptor, parts, count);

@@ -4,8 +4,10 @@ Every reply it reads must keep the laws of the protocol (the checklist's D1-02 t
 test that talks to smtpd checks them as well.
 """
 
+import contextlib
 import dataclasses
 import re
+import select
 import socket
 import struct
 import time
@@ -27,6 +29,14 @@ STEPS = {
 
 class Closed(AssertionError):
     """The server closed where a reply was expected."""
+
+
+class Unexpected(AssertionError):
+    """Another reply than the one that was asked for."""
+
+    def __init__(self, wanted, reply):
+        super().__init__(f"wanted {wanted}, got {reply}")
+        self.reply = reply
 
 
 @dataclasses.dataclass
@@ -156,7 +166,8 @@ class Client:
             lines.append(self.line())
         reply = parse_reply(lines, bare)
         codes = code if isinstance(code, tuple) else (code,)
-        assert code is None or reply.code in codes, f"wanted {code}, got {reply}"
+        if code is not None and reply.code not in codes:
+            raise Unexpected(code, reply)
         classes = enhanced if isinstance(enhanced, tuple) else (enhanced,)
         assert enhanced is None or reply.enhanced in classes, f"wanted {enhanced}, got {reply}"
         return reply
@@ -170,6 +181,14 @@ class Client:
 
     def greeting(self, code=220):
         return self.reply(code, bare=True)
+
+    def rest(self):
+        """All that comes until the server closes, as it came."""
+        with contextlib.suppress(Closed):
+            while True:
+                self._receive("the end")
+        data, self.received = self.received, b""
+        return data
 
     def expect_close(self, seconds=TIMEOUT):
         """Nothing more comes, and the server closes."""
@@ -197,6 +216,10 @@ class Client:
         finally:
             self.socket.settimeout(before)
         raise AssertionError(f"silence expected, got {data!r} (nothing: closed)")
+
+    def readable(self):
+        """Whether something has come, a close included; does not wait."""
+        return bool(self.received or select.select([self.socket], [], [], 0)[0])
 
     # Parts of a session
 

@@ -16,6 +16,11 @@ ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f
 UTC = datetime.timezone.utc
 STAMP = "%Y-%m-%dT%H:%M:%S.%fZ"
 
+# Return-Path and Received. The second ends behind its date, and not where a line no longer looks
+# like a continuation: the message itself may begin with white space.
+TRACE = re.compile(rb"Return-Path: ([^\r\n]*)\r\n"
+                   rb"Received: ((?:[^\r\n]|\r\n[ \t])*?;\s+[^;\r\n]*[+-]\d{4})\r\n")
+
 SINGLE = ("Id", "Received", "Client", "Helo", "Protocol", "From")
 
 
@@ -82,32 +87,29 @@ class Message:
     size: int
     raw: bytes
 
-    def fields(self):
-        """The trace fields at the top of raw, as (name, value with its folds, exactly) pairs."""
-        return [(name.decode(), value) for name, value in self._trace()]
-
     def _trace(self):
-        rest, found = self.raw, []
-        for name in (b"Return-Path", b"Received"):
-            match = re.match(name + rb":((?:[^\r\n]|\r\n[ \t])*)\r\n", rest)
-            assert match, f"{self.id}: no {name.decode()} where it belongs: {rest[:200]!r}"
-            found.append((name, match.group(1)))
-            rest = rest[match.end():]
-        return found
+        match = TRACE.match(self.raw)
+        assert match, f"{self.id}: no trace fields at the top: {self.raw[:300]!r}"
+        return match
+
+    @property
+    def trace(self):
+        """The trace fields at the top of raw."""
+        return self._trace().group(0)
 
     @property
     def body(self):
         """The message as the client sent it: raw without the trace fields."""
-        return self.raw[sum(len(name) + 1 + len(value) + 2 for name, value in self._trace()):]
+        return self.raw[self._trace().end():]
 
     @property
     def return_path(self):
-        return self._trace()[0][1].strip().decode()
+        return self._trace().group(1).decode()
 
     @property
     def received_field(self):
         """The Received field that smtpd added, unfolded, without its name."""
-        return re.sub(rb"\r\n[ \t]+", b" ", self._trace()[1][1]).strip().decode()
+        return re.sub(rb"\r\n[ \t]+", b" ", self._trace().group(2)).decode()
 
 
 def parse(path):

@@ -1,6 +1,5 @@
 """Checklist D1: the connection and its replies."""
 
-import os
 import signal
 
 import pytest
@@ -106,6 +105,7 @@ def test_d1_07_shutdown_while_idle(programs, spool):
     for client in clients:
         client.reply(421, "4.3.2")
         client.expect_close()
+        client.close()
     assert smtpd.wait() == 0
 
 
@@ -127,7 +127,9 @@ def test_d1_07_shutdown_waits_for_the_pending_message(programs, spool, faults, c
         wait_for(spool.tmp, "the message is being committed")
     smtpd.send_signal(signal.SIGTERM)
     idle.reply(421, "4.3.2")
+    idle.close()
     waiting.reply(code)
+    waiting.close()
     assert smtpd.wait() == 0
     assert len(spool.messages()) == count
     assert spool.tmp() == []
@@ -139,6 +141,7 @@ def test_d1_07_shutdown_drops_the_unfinished(programs, spool):
     client.send(b"half a message\r\n" * 10_000)
     smtpd.send_signal(signal.SIGTERM)
     client.reply(421, "4.3.2")
+    client.close()
     assert smtpd.wait() == 0
     assert spool.new() == [] and spool.tmp() == []
 
@@ -153,7 +156,7 @@ def test_d1_08_idle_timeout(programs, spool):
 
 
 def test_d1_08_default_is_at_least_five_minutes(programs):
-    checked = programs.run("smtpd", "--check", cwd=os.path.dirname(programs.path("smtpd")))
+    checked = programs.run("smtpd", "--check")
     values = dict(line.partition("=")[::2] for line in checked.stdout.splitlines() if "=" in line)
     assert int(values["SMTPD_TIMEOUT"]) >= 300
 

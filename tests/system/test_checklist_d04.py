@@ -2,6 +2,7 @@
 
 import pytest
 
+from deadline import wait_for
 from paths import domain
 
 
@@ -143,6 +144,13 @@ def test_d4_15_delivery_status_parameters(smtpd, parameters):
     refused(smtpd, f"FROM:<a@c.example> {parameters}", 555, "5.5.4")
 
 
+def mail_code(client):
+    """How MAIL is answered; the transaction it began is given up."""
+    code = client.command("MAIL FROM:<a@c.example>").code
+    client.command("RSET", 250)
+    return code
+
+
 @pytest.mark.parametrize("kind", ["ext4", "tmpfs"])
 @pytest.mark.parametrize("lacking", ["bytes", "inodes"])
 def test_d4_16_no_room(small_disk, programs, kind, lacking):
@@ -151,10 +159,12 @@ def test_d4_16_no_room(small_disk, programs, kind, lacking):
     with smtpd.session("E") as client:
         client.mail()
         getattr(filler, lacking)()
+        wait_for(lambda: mail_code(client) == 452, "there is no room")
         client.command("MAIL FROM:<a@c.example>", 452, "4.3.1")
         client.command("RCPT TO:<b@t.example>", 503, "5.5.1")
         client.alive()
         filler.empty()
+        wait_for(lambda: mail_code(client) == 250, "there is room again")
         client.mail()
     assert len(spool.messages()) == 2
 

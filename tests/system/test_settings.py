@@ -1,0 +1,178 @@
+"""Settings of every program: what is right is shown, what is wrong is named, secrets stay
+secret."""
+
+import os
+import re
+
+import pytest
+
+PROGRAMS = ["smtpd", "storer", "reaper"]
+EX_USAGE, EX_CONFIG = 64, 78
+
+
+def values(text):
+    """What --check printed, as a dict."""
+    return dict(line.partition("=")[::2] for line in text.splitlines() if "=" in line)
+
+
+def check(programs, name="smtpd", **settings):
+    """--check of good settings, as a dict."""
+    done = programs.run(name, "--check", **settings)
+    assert done.returncode == 0, done.stderr
+    return values(done.stdout)
+
+
+WRONG = [
+    ("smtpd", "SMTPD_MAX_SIZE", "many", "from 1 to 268435456"),
+    ("smtpd", "SMTPD_MAX_SIZE", "0", "from 1 to 268435456"),
+    ("smtpd", "SMTPD_MAX_SIZE", "268435457", "from 1 to 268435456"),
+    ("smtpd", "SMTPD_MAX_SIZE", "-1", "from 1 to 268435456"),
+    ("smtpd", "SMTPD_MAX_SIZE", "1k", "from 1 to 268435456"),
+    ("smtpd", "SMTPD_MAX_SIZE", "99999999999999999999", "from 1 to 268435456"),
+    ("smtpd", "SMTPD_MAX_RECIPIENTS", "0", "whole number"),
+    ("smtpd", "SMTPD_TIMEOUT", "0", "whole number"),
+    ("smtpd", "SMTPD_TIMEOUT", "5 minutes", "whole number"),
+    ("smtpd", "PORT", "smtp", "from 1 to 65535"),
+    ("smtpd", "PORT", "65536", "from 1 to 65535"),
+    ("smtpd", "SMTPD_LISTEN", "nonsense", "port"),
+    ("smtpd", "SMTPD_LISTEN", "127.0.0.1", "port"),
+    ("smtpd", "SMTPD_LISTEN", "127.0.0.1:70000", "port"),
+    ("smtpd", "SMTPD_LISTEN", "::1:25", "port"),
+    ("smtpd", "SMTPD_DOMAINS", "t.example,not a domain", "domain"),
+    ("smtpd", "SMTPD_DOMAINS", "@/nonexistent/domains", "readable file"),
+    ("smtpd", "SMTPD_REJECT_RECIPIENTS", "nobody", "user@"),
+    ("smtpd", "SMTPD_HOSTNAME", "not a name", "name"),
+    *((name, "LOG_LEVEL", "loud", "error, warn, info, debug") for name in PROGRAMS),
+    *((name, "READY_FD", "999", "descriptor") for name in PROGRAMS),
+    *((name, "READY_FD", "x", "whole number") for name in PROGRAMS),
+    ("storer", "STORER_RESCAN", "0", "whole number"),
+    ("storer", "STORER_NOTIFY", "yes", "0 or 1"),
+    ("storer", "STORER_BATCH_MESSAGES", "0", "whole number"),
+    ("reaper", "REAPER_INTERVAL", "0", "whole number"),
+    ("reaper", "REAPER_RETENTION", "0", "whole number"),
+    ("reaper", "REAPER_RETENTION", "-604800", "whole number"),
+    ("reaper", "REAPER_RETENTION", "3153600000", "whole number"),
+]
+
+
+@pytest.mark.parametrize("argument", [(), ("--check",)], ids=["start", "check"])
+@pytest.mark.parametrize("name, setting, value, expected", WRONG)
+def test_wrong_value(programs, spool, name, setting, value, expected, argument):
+    done = programs.run(name, *argument, SPOOL=spool, **{setting: value})
+    assert done.returncode == EX_CONFIG, done
+    assert setting in done.stderr and value in done.stderr, done.stderr
+    assert "expected=" in done.stderr and expected in done.stderr, done.stderr
+    assert not spool.path.exists()
+
+
+def test_every_wrong_value_is_named(programs, spool):
+    done = programs.run("smtpd", SPOOL=spool, SMTPD_MAX_SIZE="x", SMTPD_TIMEOUT="y", LOG_LEVEL="z")
+    assert done.returncode == EX_CONFIG
+    for setting in ("SMTPD_MAX_SIZE", "SMTPD_TIMEOUT", "LOG_LEVEL"):
+        assert setting in done.stderr
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_help_names_every_setting(programs, name):
+    done = programs.run(name, "--help")
+    assert done.returncode == 0 and done.stderr == ""
+    assert done.stdout.startswith("usage: ")
+    for setting in check(programs, name):
+        assert re.search(rf"^\s+{setting}\b", done.stdout, re.M), setting
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_version(programs, name):
+    done = programs.run(name, "--version")
+    assert done.returncode == 0
+    assert re.search(r"\b\d+\.\d+\.\d+\b", done.stdout), done.stdout
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("arguments", [("--nonsense",), ("start",), ("--check", "more")])
+def test_usage_error(programs, name, arguments):
+    done = programs.run(name, *arguments)
+    assert done.returncode == EX_USAGE
+    assert "usage" in done.stderr.lower()
+
+
+def test_check_shows_what_is_in_force(programs):
+    shown = check(programs, SMTPD_MAX_SIZE="1000", SMTPD_DOMAINS="a.example, b.example")
+    assert shown["SMTPD_MAX_SIZE"] == "1000"
+    assert "a.example" in shown["SMTPD_DOMAINS"] and "b.example" in shown["SMTPD_DOMAINS"]
+    assert shown["SMTPD_TIMEOUT"] == "300" and shown["SMTPD_LISTEN"] == "127.0.0.1:2525"
+
+
+def test_check_changes_nothing(programs, spool):
+    check(programs, SPOOL=spool)
+    assert not spool.path.exists()
+
+
+@pytest.mark.parametrize("name", ["storer", "reaper"])
+@pytest.mark.parametrize("url", [
+    "postgresql://mayfly:hunter2secret@db.example/mail",
+    "postgresql://db.example/mail?user=mayfly&password=hunter2secret",
+    "host=db.example user=mayfly password=hunter2secret dbname=mail",
+    "host=db.example password = 'hunter2secret' dbname=mail",
+])
+def test_check_masks_passwords(programs, name, url):
+    done = programs.run(name, "--check", DATABASE_URL=url)
+    assert done.returncode == 0, done.stderr
+    assert "db.example" in done.stdout and "DATABASE_URL" in done.stdout
+    assert "hunter2secret" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", ["storer", "reaper"])
+def test_wrong_connection_string_is_named_and_masked(programs, name):
+    done = programs.run(name, DATABASE_URL="host=db.example password=hunter2secret nonsense=")
+    assert done.returncode == EX_CONFIG
+    assert "DATABASE_URL" in done.stderr and "connection string" in done.stderr
+    assert "hunter2secret" not in done.stderr
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_smtpd_alone_knows_no_database(programs, name):
+    assert ("DATABASE_URL" in programs.run(name, "--help").stdout) == (name != "smtpd")
+
+
+def test_dotenv(programs, tmp_path):
+    (tmp_path / ".env").write_text(
+        "# a comment\n\nSMTPD_MAX_SIZE=1234\nexport SMTPD_TIMEOUT=99\n"
+        "SMTPD_HOSTNAME=\"quoted.example\"\nSMTPD_MAX_RECIPIENTS = 7\nSMTPD_MAX_JUNK=1\n")
+    done = programs.run("smtpd", "--check", cwd=tmp_path, SMTPD_MAX_JUNK="500")
+    assert done.returncode == 0, done.stderr
+    shown = values(done.stdout)
+    assert shown["SMTPD_MAX_SIZE"] == "1234"
+    assert shown["SMTPD_TIMEOUT"] == "99"
+    assert shown["SMTPD_HOSTNAME"] == "quoted.example"
+    assert shown["SMTPD_MAX_RECIPIENTS"] == "7"
+    assert shown["SMTPD_MAX_JUNK"] == "500", "the environment comes before .env"
+
+
+def test_dotenv_with_a_wrong_value(programs, tmp_path):
+    (tmp_path / ".env").write_text("SMTPD_MAX_SIZE=huge\n")
+    done = programs.run("smtpd", cwd=tmp_path)
+    assert done.returncode == EX_CONFIG
+    assert "SMTPD_MAX_SIZE" in done.stderr and "huge" in done.stderr
+
+
+def test_list_in_a_file(programs, tmp_path):
+    path = tmp_path / "domains"
+    path.write_text("# ours\na.example\n\n b.example , .c.example # and below\n")
+    shown = check(programs, SMTPD_DOMAINS=f"@{path}")["SMTPD_DOMAINS"]
+    assert str(path) in shown or ("a.example" in shown and ".c.example" in shown)
+
+
+def test_typing_error_in_a_name_is_warned_of(programs):
+    done = programs.run("smtpd", "--check", SMTPD_MAXSIZE="1")
+    assert done.returncode == 0
+    assert "SMTPD_MAXSIZE" in done.stderr and "level=warn" in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_unreadable_list(programs, tmp_path):
+    path = tmp_path / "domains"
+    path.write_text("a.example\n")
+    path.chmod(0)
+    done = programs.run("smtpd", SMTPD_DOMAINS=f"@{path}")
+    assert done.returncode == EX_CONFIG and "SMTPD_DOMAINS" in done.stderr
