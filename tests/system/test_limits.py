@@ -86,7 +86,8 @@ def test_no_connection_is_counted_for_ever(programs, spool):
                 client = smtpd.session(state)
                 end(client)
                 client.close()
-        wait_for(lambda: smtpd.descriptors() == base, "every descriptor is back")
+        # READY_FD may still have been open when the base was taken.
+        wait_for(lambda: smtpd.descriptors() <= base, "every descriptor is back")
     assert [smtpd.session("G").close() for _ in range(20)]
 
 
