@@ -78,7 +78,7 @@ static void refresh(void)
 }
 
 static const struct metric_set metrics = {
-    .metrics = storer_metrics, .count = METRIC_COUNT_ALL, .refresh = refresh};
+    .metrics = storer_metrics, .count = STORER_METRICS, .refresh = refresh};
 
 int main(int argc, char **argv)
 {

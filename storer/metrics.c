@@ -1,7 +1,7 @@
 /* The table of storer's metrics: see the header. */
 #include "storer/metrics.h"
 
-struct metric storer_metrics[METRIC_COUNT_ALL] = {
+struct metric storer_metrics[STORER_METRICS] = {
     [METRIC_STORED] = {.name = "mayfly_storer_messages_total",
                        .labels = "result=\"stored\"",
                        .help = "Messages that left the queue, by what became of them.",

@@ -16,9 +16,9 @@ enum storer_metric {
     METRIC_CONNECTED,
     METRIC_TRANSACTION_SECONDS,
     METRIC_BATCH_MESSAGES,
-    METRIC_COUNT_ALL
+    STORER_METRICS
 };
 
-extern struct metric storer_metrics[METRIC_COUNT_ALL];
+extern struct metric storer_metrics[STORER_METRICS];
 
 #endif

@@ -52,6 +52,13 @@ def feeding(spool):
         feeder.join()
 
 
+def stop_cleanly(storer):
+    """In time, with 0, and with every handle of its loop closed."""
+    storer.stop()
+    assert storer.log(event="stopped") and not storer.log(event="handles_left")
+    assert not storer.log(event="stopped_late")
+
+
 # What dies
 
 @pytest.mark.deadline(600)
@@ -152,7 +159,7 @@ def test_stopped_with_a_batch_in_hand(programs, spool, database):
     storer = programs.storer(spool, database)
     wait_for(lambda: database.value("SELECT count(*) FROM pg_stat_activity WHERE state = 'active'"
                                     " AND query LIKE 'INSERT INTO messages%%'"), "a batch runs")
-    storer.stop()
+    stop_cleanly(storer)
     # What was in hand was finished: nothing is stored whose file is still there.
     assert sorted(ids(database) + spool.new()) == sorted(expected)
     assert stored(database) > 0
@@ -163,7 +170,7 @@ def test_stopped_without_a_database(programs, spool, cluster, database):
     expected = spool.put_many(10)
     storer = programs.storer(spool, database, ready=False)
     storer.wait_log(event="database_down")
-    storer.stop()
+    stop_cleanly(storer)
     assert spool.new() == sorted(expected)
     cluster.start()
 
@@ -174,7 +181,7 @@ def test_stopped_while_the_server_does_not_answer(programs, spool, database):
     blocker.cursor().execute("LOCK TABLE messages")
     id = spool.put()
     wait_for(lambda: database.value("SELECT count(*) FROM pg_locks WHERE NOT granted"), "it waits")
-    storer.stop()
+    stop_cleanly(storer)
     assert spool.new() == [id]
     blocker.rollback()
 
@@ -429,7 +436,7 @@ def test_the_second_stops_while_it_waits(programs, spool, database):
     programs.storer(spool, database)
     second = programs.storer(spool, database, ready=False)
     second.wait_log(event="lock_waiting")
-    second.stop()
+    stop_cleanly(second)
 
 
 # Many of them
