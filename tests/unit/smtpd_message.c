@@ -1,0 +1,340 @@
+/* Messages on their way to the disk, and the groups they are committed in, on a real loop with a
+ * real spool: small ones, large ones in pieces, ones that are given up at any moment. */
+#include "smtpd/message.h"
+
+#include "scratch.h"
+
+#include "queue/reader.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <signal.h>
+#include <sys/resource.h>
+
+/* An owner, and what it was told. */
+struct owner {
+    struct message *message;
+    int rooms, failures, ends;
+    int error;
+};
+
+static uv_loop_t loop;
+static struct committer committer;
+static int released;
+
+static void released_cb(struct committer *of)
+{
+    assert_ptr_equal(of, &committer);
+    released++;
+}
+
+static void room_cb(void *data)
+{
+    struct owner *owner = data;
+    owner->rooms++;
+    assert_true(message_room(owner->message) > 0);
+}
+
+static void failed_cb(void *data, int error)
+{
+    struct owner *owner = data;
+    owner->failures++;
+    owner->error = error;
+    message_abort(owner->message);
+}
+
+static void ended_cb(void *data, int error)
+{
+    struct owner *owner = data;
+    owner->ends++;
+    owner->error = error;
+}
+
+static const struct message_callbacks callbacks = {room_cb, failed_cb, ended_cb};
+
+static int begin(void **state)
+{
+    struct scratch *scratch;
+
+    if (scratch_setup(state) != 0)
+        return -1;
+    scratch = *state;
+    released = 0;
+    assert_int_equal(uv_loop_init(&loop), 0);
+    assert_int_equal(committer_start(&committer, &loop, &scratch->spool), 0);
+    committer.released_cb = released_cb;
+    return 0;
+}
+
+/* Every test ends with an empty loop and an empty tmp/. */
+static int end(void **state)
+{
+    struct scratch *scratch = *state;
+    struct dirent *entry;
+    DIR *tmp;
+
+    uv_run(&loop, UV_RUN_DEFAULT);
+    assert_int_equal(committer.messages, 0);
+    committer_stop(&committer);
+    uv_run(&loop, UV_RUN_DEFAULT);
+    assert_int_equal(uv_loop_close(&loop), 0);
+    tmp = fdopendir(dup(scratch->spool.directories[QUEUE_STORE][QUEUE_TMP]));
+    assert_non_null(tmp);
+    while ((entry = readdir(tmp)) != NULL)
+        assert_int_equal(entry->d_name[0], '.');
+    closedir(tmp);
+    return scratch_teardown(state);
+}
+
+/* A message to `recipients` mailboxes, opened; its id is written to `id`. */
+static void open_message(struct owner *owner, int recipients, char id[static ID_SIZE])
+{
+    struct transaction transaction = {0};
+    const struct message_origin origin = {
+        .hostname = "mx.example", .helo = "c.example", .protocol = "ESMTP", .client = {{0}, 25}};
+    char sender[] = "a@c.example", mailbox[32];
+
+    transaction.sender = sender;
+    for (int i = 0; i < recipients; i++) {
+        struct path path;
+        struct slice rest;
+        snprintf(mailbox, sizeof mailbox, "<b%d@t.example>", i);
+        assert_true(path_parse_forward(slice_of(mailbox), &path, &rest));
+        assert_true(recipients_add(&transaction.recipients, &path));
+    }
+    *owner = (struct owner){0};
+    owner->message = message_open(&committer, &transaction, &origin, &callbacks, owner);
+    assert_non_null(owner->message);
+    memcpy(id, transaction.id, ID_SIZE);
+    assert_true(id_valid(id));
+    recipients_free(&transaction.recipients);
+}
+
+/* Octet `at` of every content in this file. */
+static char octet(size_t at)
+{
+    return (char)(at * 2654435761u >> 13);
+}
+
+/* Gives `size` octets as fast as they are taken. */
+static void append(struct owner *owner, size_t size)
+{
+    static char piece[100000];
+    size_t at = 0;
+
+    while (at < size) {
+        size_t length = message_room(owner->message);
+        if (length > size - at)
+            length = size - at;
+        if (length > sizeof piece)
+            length = sizeof piece;
+        if (length == 0) {
+            uv_run(&loop, UV_RUN_ONCE);
+            continue;
+        }
+        for (size_t i = 0; i < length; i++)
+            piece[i] = octet(at + i);
+        message_append(owner->message, slice_make(piece, length));
+        at += length;
+    }
+}
+
+/* The message is in new/, with its trace fields and that content. */
+static void check_stored(const struct scratch *scratch, const char *id, size_t size)
+{
+    struct reader reader;
+    char *raw;
+    size_t head;
+
+    assert_int_equal(reader_open(&reader, &scratch->spool, QUEUE_STORE, QUEUE_NEW, id), READER_OK);
+    assert_string_equal(reader.envelope.from, "a@c.example");
+    assert_string_equal(reader.envelope.recipients[0], "b0@t.example");
+    assert_true(reader.envelope.size > size);
+    head = reader.envelope.size - size;
+    raw = malloc(reader.envelope.size);
+    assert_non_null(raw);
+    assert_int_equal(reader_read(&reader, raw, reader.envelope.size), 0);
+    assert_memory_equal(raw, "Return-Path: <a@c.example>\r\nReceived: from c.example (", 54);
+    assert_memory_equal(raw + head - 2, "\r\n", 2);
+    for (size_t i = 0; i < size; i++)
+        assert_int_equal(raw[head + i], octet(i));
+    free(raw);
+    reader_close(&reader);
+}
+
+static void every_size_is_stored_as_it_came(void **state)
+{
+    static const size_t sizes[] = {0,     1,      1000,   60000,  65535,   65536,
+                                   65537, 131071, 131072, 131073, 1000000, 5000003};
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        struct owner owner;
+        char id[ID_SIZE];
+        open_message(&owner, 1, id);
+        append(&owner, sizes[i]);
+        message_finish(owner.message);
+        assert_int_equal(owner.ends, 0);
+        uv_run(&loop, UV_RUN_DEFAULT);
+        assert_int_equal(owner.ends, 1);
+        assert_int_equal(owner.error, 0);
+        assert_int_equal(owner.failures, 0);
+        check_stored(*state, id, sizes[i]);
+    }
+    assert_int_equal(released, sizeof sizes / sizeof sizes[0]);
+}
+
+/* The disk is slower than memory: two buffers are filled, no more. */
+static void what_is_held_is_bounded(void **state)
+{
+    static char piece[MESSAGE_HELD_MAX];
+    struct owner owner;
+    size_t taken = 0, room;
+    char id[ID_SIZE];
+
+    (void)state;
+    open_message(&owner, 1, id);
+    while ((room = message_room(owner.message)) > 0) {
+        message_append(owner.message, slice_make(piece, room));
+        taken += room;
+    }
+    assert_true(taken <= 2 * MESSAGE_HELD_MAX);
+    assert_int_equal(owner.rooms, 0);
+    while (owner.rooms == 0)
+        uv_run(&loop, UV_RUN_ONCE);
+    assert_true(message_room(owner.message) > 0);
+    message_abort(owner.message);
+}
+
+static void one_that_is_given_up_leaves_nothing(void **state)
+{
+    static const size_t sizes[] = {0, 1000, 65536, 200000, 1000000};
+    struct scratch *scratch = *state;
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        struct owner owner;
+        char id[ID_SIZE];
+        open_message(&owner, 1, id);
+        append(&owner, sizes[i]);
+        message_abort(owner.message);
+        uv_run(&loop, UV_RUN_DEFAULT);
+        assert_int_equal(owner.ends, 0);
+        assert_int_equal(released, (int)i + 1);
+        assert_int_not_equal(
+            faccessat(scratch->spool.directories[QUEUE_STORE][QUEUE_NEW], id, F_OK, 0), 0);
+    }
+}
+
+/* Once finished it is stored whether somebody waits for it or not. */
+static void one_that_is_finished_is_stored_all_the_same(void **state)
+{
+    static const size_t sizes[] = {1000, 200000};
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        struct owner owner;
+        char id[ID_SIZE];
+        open_message(&owner, 1, id);
+        append(&owner, sizes[i]);
+        message_finish(owner.message);
+        message_abort(owner.message);
+        uv_run(&loop, UV_RUN_DEFAULT);
+        assert_int_equal(owner.ends, 0);
+        check_stored(*state, id, sizes[i]);
+    }
+}
+
+static void messages_of_one_moment_are_one_group(void **state)
+{
+    enum { COUNT = 700 };
+    static struct owner owners[COUNT];
+    static char ids[COUNT][ID_SIZE];
+    int first = 0;
+
+    for (int i = 0; i < COUNT; i++) {
+        open_message(&owners[i], 1 + i % 3, ids[i]);
+        append(&owners[i], (size_t)i);
+        message_finish(owners[i].message);
+    }
+    while (owners[0].ends == 0)
+        uv_run(&loop, UV_RUN_ONCE);
+    for (int i = 0; i < COUNT; i++)
+        first += owners[i].ends;
+    assert_int_equal(first, COMMIT_GROUP_MAX);
+    uv_run(&loop, UV_RUN_DEFAULT);
+    for (int i = 0; i < COUNT; i++) {
+        assert_int_equal(owners[i].ends, 1);
+        assert_int_equal(owners[i].error, 0);
+        check_stored(*state, ids[i], (size_t)i);
+    }
+}
+
+static void mail_for_nobody_is_dropped(void **state)
+{
+    struct scratch *scratch = *state;
+    struct owner owner;
+    char id[ID_SIZE];
+
+    open_message(&owner, 0, id);
+    append(&owner, 1000000);
+    message_finish(owner.message);
+    assert_int_equal(owner.ends, 0);
+    uv_run(&loop, UV_RUN_DEFAULT);
+    assert_int_equal(owner.ends, 1);
+    assert_int_equal(owner.error, 0);
+    assert_int_not_equal(faccessat(scratch->spool.directories[QUEUE_STORE][QUEUE_NEW], id, F_OK, 0),
+                         0);
+}
+
+/* RLIMIT_FSIZE plays the full disk: EFBIG in the middle of a message, or at its end. */
+static void a_disk_error_is_told(void **state)
+{
+    struct rlimit limit, small;
+    struct owner owner;
+    char id[ID_SIZE];
+
+    (void)state;
+    signal(SIGXFSZ, SIG_IGN);
+    getrlimit(RLIMIT_FSIZE, &limit);
+    small = (struct rlimit){100000, limit.rlim_max};
+    setrlimit(RLIMIT_FSIZE, &small);
+
+    open_message(&owner, 1, id);
+    append(&owner, 150000);
+    message_finish(owner.message);
+    uv_run(&loop, UV_RUN_DEFAULT);
+    assert_int_equal(owner.ends, 1);
+    assert_int_equal(owner.error, EFBIG);
+
+    open_message(&owner, 1, id);
+    while (owner.failures == 0) {
+        static char piece[1000];
+        size_t room = message_room(owner.message);
+        if (room > 0)
+            message_append(owner.message,
+                           slice_make(piece, room < sizeof piece ? room : sizeof piece));
+        uv_run(&loop, UV_RUN_NOWAIT);
+    }
+    assert_int_equal(owner.error, EFBIG);
+    uv_run(&loop, UV_RUN_DEFAULT);
+    assert_int_equal(owner.ends, 0);
+
+    setrlimit(RLIMIT_FSIZE, &limit);
+    open_message(&owner, 1, id);
+    append(&owner, 150000);
+    message_finish(owner.message);
+    uv_run(&loop, UV_RUN_DEFAULT);
+    assert_int_equal(owner.error, 0);
+    check_stored(*state, id, 150000);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(every_size_is_stored_as_it_came),
+        TEST(what_is_held_is_bounded),
+        TEST(one_that_is_given_up_leaves_nothing),
+        TEST(one_that_is_finished_is_stored_all_the_same),
+        TEST(messages_of_one_moment_are_one_group),
+        TEST(mail_for_nobody_is_dropped),
+        TEST(a_disk_error_is_told),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
