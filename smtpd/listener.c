@@ -3,6 +3,7 @@
 
 #include "common/log.h"
 #include "smtpd/address.h"
+#include "smtpd/ascii.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -12,21 +13,34 @@
 #include <unistd.h>
 
 /* Connections that may wait to be accepted; the kernel lowers it to net.core.somaxconn. */
-enum { BACKLOG = 4096, FIRST_PASSED = 3 };
+enum { BACKLOG = 4096 };
+
+enum { FIRST_PASSED = 3, PASSED_MAX = 1000 };
 
 /* What the kernel keeps of replies that a client does not read (it doubles this): left to itself it
  * takes megabytes. Accepted sockets inherit it. */
 enum { SEND_BUFFER = 32 * 1024 };
 
 /* Sockets passed by the supervisor (sd_listen_fds(3)): LISTEN_FDS of them from descriptor 3 on. A
- * LISTEN_PID that is another process's says that they were not meant for us. */
-static size_t count_passed(void)
+ * LISTEN_PID that is another process's says that they were not meant for us. False when the number
+ * makes no sense. */
+static bool count_passed(size_t *count)
 {
-    const char *count = getenv("LISTEN_FDS"), *process = getenv("LISTEN_PID");
+    const char *text = getenv("LISTEN_FDS"), *process = getenv("LISTEN_PID");
+    unsigned long number;
+    char *end;
 
-    if (count == NULL || (process != NULL && atol(process) != (long)getpid()))
-        return 0;
-    return (size_t)strtoul(count, NULL, 10);
+    *count = 0;
+    if (text == NULL || *text == '\0' || (process != NULL && atol(process) != (long)getpid()))
+        return true;
+    number = strtoul(text, &end, 10);
+    if (!ascii_is_digit(*text) || *end != '\0' || number > PASSED_MAX) {
+        log_error("bad_setting", LOG_TEXT("setting", "LISTEN_FDS"), LOG_TEXT("value", text),
+                  LOG_TEXT("expected", "the number of sockets passed from descriptor 3 on"));
+        return false;
+    }
+    *count = number;
+    return true;
 }
 
 static void log_listening(uv_tcp_t *socket)
@@ -133,9 +147,11 @@ static int open_port(struct listener *listener, uv_loop_t *loop, long port)
 
 int listener_start(struct listener *listener, uv_loop_t *loop, const struct config *config)
 {
-    size_t passed = count_passed();
-    size_t wanted = passed > 0 ? passed : config->port >= 0 ? 2 : config->listen.count;
+    size_t passed, wanted;
 
+    if (!count_passed(&passed))
+        return EX_CONFIG;
+    wanted = passed > 0 ? passed : config->port >= 0 ? 2 : config->listen.count;
     listener->count = 0;
     listener->sockets = calloc(wanted, sizeof *listener->sockets);
     if (listener->sockets == NULL)
