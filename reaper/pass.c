@@ -40,16 +40,21 @@ static enum pass_step partitions_done(struct pass *pass);
  * go before new ones come: a longer retention may want a day back whose detach must be finished
  * first. Where mail needs a partition meanwhile, storer makes it. */
 static const struct {
-    const char *sql; /* NULL: the command of the row */
+    const char *name; /* for the log */
+    const char *sql;  /* NULL: the command of the row */
     enum pass_step (*done)(struct pass *pass);
 } steps[PASS_STEP_COUNT] = {
-    [PASS_SESSION] = {sql_session, session_done},
-    [PASS_LOCK] = {sql_lock, lock_done},
-    [PASS_RETENTION] = {sql_retention, retention_done},
-    [PASS_LIST] = {sql_list, list_done},
-    [PASS_COMMAND] = {NULL, command_done},
-    [PASS_PARTITIONS] = {sql_partitions, partitions_done},
+    [PASS_SESSION] = {"session", sql_session, session_done},
+    [PASS_LOCK] = {"lock", sql_lock, lock_done},
+    [PASS_RETENTION] = {"retention", sql_retention, retention_done},
+    [PASS_LIST] = {"list", sql_list, list_done},
+    [PASS_COMMAND] = {"command", NULL, command_done},
+    [PASS_PARTITIONS] = {"partitions", sql_partitions, partitions_done},
 };
+
+_Static_assert((int)COUNTER_DONE == PASS_DONE && (int)COUNTER_BUSY == PASS_BUSY &&
+                   (int)COUNTER_WAITING == PASS_WAITING && (int)COUNTER_REFUSED == PASS_REFUSED,
+               "a pass is counted by its outcome");
 
 static const char *list_value(const struct pass *pass, enum column column)
 {
@@ -119,7 +124,7 @@ static enum pass_step step_failed(struct pass *pass)
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         if (strncmp(pass->sqlstate, rows[i].sqlstate, strlen(rows[i].sqlstate)) == 0)
             return pass_refused(pass, rows[i].advice);
-    say_busy(pass, "pass_broken_off", "");
+    say_busy(pass, "pass_broken_off", steps[pass->step].name);
     pass->said_busy = true;
     return pass_end(pass, PASS_BUSY);
 }

@@ -41,4 +41,5 @@ RETURN mailbox_name(
     END);
 
 COMMENT ON FUNCTION address_username(text) IS
-    'what stands before the last @ of an address, without quotes, in lower case; the whole address where there is no @';
+    'what stands before the last @ of an address, without quotes, in lower case; the whole '
+    'address where there is no @';

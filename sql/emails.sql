@@ -39,9 +39,11 @@ BEGIN
         EXECUTE 'CREATE OR REPLACE VIEW emails WITH (security_barrier) AS ' || definition;
         COMMENT ON VIEW emails IS 'unexpired mail, a row a recipient, newest first';
         COMMENT ON COLUMN emails.id IS 'number of the delivery';
-        COMMENT ON COLUMN emails.username IS 'mailbox: what stands before the last @, in lower case';
+        COMMENT ON COLUMN emails.username IS
+            'mailbox: what stands before the last @, in lower case';
         COMMENT ON COLUMN emails.recipient IS 'address as the client gave it';
-        COMMENT ON COLUMN emails.raw_data IS 'the whole message as text: UTF-8, else every byte as Latin-1; NUL as U+FFFD';
+        COMMENT ON COLUMN emails.raw_data IS
+            'the whole message as text: UTF-8, else every byte as Latin-1; NUL as U+FFFD';
         COMMENT ON COLUMN emails.received_at IS 'when it was received';
         COMMENT ON COLUMN emails.message_id IS 'the id in the reply to the sender and in the logs';
         COMMENT ON COLUMN emails.mail_from IS 'reverse-path; empty for notifications';

@@ -21,7 +21,8 @@ BEGIN
             regexp_replace(split_part(head, E'\n\n', 1), E'\\n([ \\t])', E'\\1', 'g'), E'\n');
         SELECT min(number) INTO place
         FROM unnest(lines) WITH ORDINALITY AS l (line, number)
-        WHERE strpos(line, ':') > 0 AND lower(rtrim(split_part(line, ':', 1), E' \t')) = lower(field);
+        WHERE strpos(line, ':') > 0
+          AND lower(rtrim(split_part(line, ':', 1), E' \t')) = lower(field);
         -- The last line of a slice may go on behind it, and an empty one be where the next begins.
         IF place < cardinality(lines) - 1 OR whole OR slice = 524288 THEN
             RETURN message_text(decode(
@@ -32,7 +33,8 @@ END
 $$;
 
 COMMENT ON FUNCTION header_field(bytea, text) IS
-    'the first header field of that name (any case) of a message, unfolded, not decoded; null where there is none';
+    'the first header field of that name (any case) of a message, unfolded, not decoded; null '
+    'where there is none';
 
 -- The bytes of an encoded word's text, or null where it is not well formed.
 CREATE OR REPLACE FUNCTION encoded_word_bytes(encoding text, encoded text) RETURNS bytea
@@ -87,7 +89,8 @@ END
 $$;
 
 COMMENT ON FUNCTION charset_text(bytea, text) IS
-    'bytes in a charset as text; null where the charset is unknown or the bytes are not valid in it';
+    'bytes in a charset as text; null where the charset is unknown or the bytes are not valid in '
+    'it';
 
 -- Words next to each other are shown without the white space between them, and where a mailer has
 -- cut a character in two, the halves are decoded as one. What cannot be decoded stays as it stands,
@@ -155,4 +158,5 @@ END
 $$;
 
 COMMENT ON FUNCTION header_decode(text) IS
-    'a header field with its RFC 2047 encoded words decoded; those that are broken or in an unknown charset stay as they are';
+    'a header field with its RFC 2047 encoded words decoded; those that are broken or in an '
+    'unknown charset stay as they are';

@@ -1,4 +1,4 @@
--- The newest mail of a mailbox, for lists: what the message says is not fetched, but for the header.
+-- The newest mail of a mailbox, for lists: of a message only the header is fetched.
 --
 -- The deliveries are chosen first, from the mailbox index, and only those meet their messages. The
 -- moment of expiry is a value and every call is planned with its own values: partitions that cannot
@@ -36,4 +36,5 @@ END
 $$;
 
 COMMENT ON FUNCTION inbox(text, integer, timestamptz) IS
-    'the newest unexpired mail of a mailbox (any case), received before a moment if one is given; sender is the reverse-path';
+    'the newest unexpired mail of a mailbox (any case), received before a moment if one is '
+    'given; sender is the reverse-path';

@@ -34,7 +34,8 @@ AS $$
 $$;
 
 COMMENT ON FUNCTION partition_state(text, date) IS
-    'missing, attached, detaching (begun and not finished) or detached: the partition of a table for a day (UTC)';
+    'missing, attached, detaching (begun and not finished) or detached: the partition of a table '
+    'for a day (UTC)';
 
 -- Both halves of a day are made in the transaction that calls this, so a crash leaves both or none.
 -- A table of the right name that is not attached is what a detach left that was not followed by its
@@ -83,7 +84,8 @@ END
 $$;
 
 COMMENT ON FUNCTION make_partitions(date) IS
-    'makes the partitions of a day (UTC) unless they are there; false, and nothing done, for a day that is expired or more than a month ahead';
+    'makes the partitions of a day (UTC) unless they are there; false, and nothing done, for a '
+    'day that is expired or more than a month ahead';
 
 CREATE OR REPLACE FUNCTION make_partitions_ahead() RETURNS integer
 LANGUAGE plpgsql
@@ -113,7 +115,8 @@ END
 $$;
 
 COMMENT ON FUNCTION make_partitions_ahead() IS
-    'makes the partitions of today and the next two weeks, attaches days that a longer retention wants back, and returns how many days there are from now on';
+    'makes the partitions of today and the next two weeks, attaches days that a longer retention '
+    'wants back, and returns how many days there are from now on';
 
 -- The next step of each partition that has one, as a command, so that reaper, psql's \gexec and a
 -- job scheduler do the same: run the first, outside a transaction, and look again, until nothing is
@@ -156,4 +159,5 @@ AS $$
 $$;
 
 COMMENT ON FUNCTION expired_partitions() IS
-    'the next step of each expired partition, and of each interrupted detach, as a command to run outside a transaction';
+    'the next step of each expired partition, and of each interrupted detach, as a command to '
+    'run outside a transaction';

@@ -1,13 +1,17 @@
 -- How long mail is kept: one row, read by everything that shows, stores or drops mail.
 
+-- Less than a second keeps nothing. A year is 366 partitions of two tables, and the planner looks
+-- at each of them for every mailbox: more is a mistake, or a job for another program.
 CREATE TABLE IF NOT EXISTS settings (
     one_row   boolean  PRIMARY KEY DEFAULT true CHECK (one_row),
     retention interval NOT NULL
+              CHECK (retention BETWEEN interval '1 second' AND interval '8784 hours')
 );
 
 COMMENT ON TABLE settings IS 'what all programs and views share; always one row';
 COMMENT ON COLUMN settings.one_row IS 'true: there is no second row';
-COMMENT ON COLUMN settings.retention IS 'the age at which mail expires, in seconds; see set_retention';
+COMMENT ON COLUMN settings.retention IS
+    'the age at which mail expires, in seconds; see set_retention';
 
 -- Seconds, not days: a day of a session's time zone may have 23 hours.
 INSERT INTO settings (retention) VALUES (make_interval(secs => 604800)) ON CONFLICT DO NOTHING;
@@ -18,10 +22,9 @@ SET search_path FROM CURRENT
 AS $$SELECT retention FROM settings$$;
 
 COMMENT ON FUNCTION retention() IS
-    'the age at which mail expires: it is there while received_at > statement_timestamp() - retention()';
+    'the age at which mail expires: it is there while received_at > statement_timestamp() - '
+    'retention()';
 
--- Less than a second keeps nothing. A year is 366 partitions of two tables, and the planner looks
--- at each of them for every mailbox: more is a mistake, or a job for another program.
 CREATE OR REPLACE FUNCTION set_retention(period interval) RETURNS interval
 LANGUAGE plpgsql
 SET search_path FROM CURRENT

@@ -27,10 +27,12 @@ CREATE TABLE messages (
 -- the beginning of a message without fetching the rest.
 ALTER TABLE ONLY messages ALTER COLUMN raw SET STORAGE EXTERNAL;
 
-COMMENT ON TABLE messages IS 'received mail, one row a message; holds expired mail too, read emails instead';
+COMMENT ON TABLE messages IS
+    'received mail, one row a message; holds expired mail too, read emails instead';
 COMMENT ON COLUMN messages.id IS 'the id in the reply to the sender, in the logs and in the spool';
 COMMENT ON COLUMN messages.received_at IS 'when smtpd had received it whole';
-COMMENT ON COLUMN messages.mail_from IS 'reverse-path as given, without angle brackets; empty for notifications';
+COMMENT ON COLUMN messages.mail_from IS
+    'reverse-path as given, without angle brackets; empty for notifications';
 COMMENT ON COLUMN messages.client IS 'address of the SMTP client';
 COMMENT ON COLUMN messages.helo IS 'what the client called itself';
 COMMENT ON COLUMN messages.protocol IS 'SMTP, ESMTP, ESMTPS, …';
@@ -59,7 +61,8 @@ CREATE TABLE deliveries (
     UNIQUE (id, received_at)
 ) PARTITION BY RANGE (received_at);
 
-COMMENT ON TABLE deliveries IS 'one row a recipient of a message; holds expired mail too, read emails instead';
+COMMENT ON TABLE deliveries IS
+    'one row a recipient of a message; holds expired mail too, read emails instead';
 COMMENT ON COLUMN deliveries.id IS 'number of the delivery, from one sequence for all days';
 COMMENT ON COLUMN deliveries.message_id IS 'messages.id';
 COMMENT ON COLUMN deliveries.received_at IS 'messages.received_at';
@@ -72,5 +75,6 @@ CREATE INDEX deliveries_mailbox ON deliveries (username, received_at DESC);
 COMMENT ON INDEX deliveries_mailbox IS 'the mail of a mailbox, newest first';
 
 CREATE INDEX deliveries_message ON deliveries (message_id);
-COMMENT ON INDEX deliveries_message IS 'the deliveries of a message whose id the logs or the sender know';
+COMMENT ON INDEX deliveries_message IS
+    'the deliveries of a message whose id the logs or the sender know';
 \endif

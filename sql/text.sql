@@ -38,4 +38,5 @@ END
 $$;
 
 COMMENT ON FUNCTION message_text(bytea) IS
-    'bytes as text: as UTF-8 where they are valid, else each byte as Latin-1; NUL as U+FFFD; never an error';
+    'bytes as text: as UTF-8 where they are valid, else each byte as Latin-1; NUL as U+FFFD; '
+    'never an error';

@@ -212,7 +212,7 @@ def test_two_reapers(programs, database, nowhere):
     second = programs.reaper(nowhere, database, ready=False, REAPER_INTERVAL=1)
     second.wait_log(event="waiting")
     old, = with_old_mail(database, [9])
-    time.sleep(3)
+    time.sleep(2)
     assert tables(database) >= names(old)
     assert len(second.log(event="waiting")) == 1 and not second.is_ready()
     first.kill()
@@ -288,7 +288,7 @@ def test_a_database_without_the_schema(programs, cluster, empty_database, nowher
     reaper = programs.reaper(nowhere, empty_database, ready=False, REAPER_INTERVAL=1)
     said = reaper.wait_log(event="database_not_set_up")
     assert "schema.sql" in said["advice"]
-    time.sleep(3)
+    time.sleep(2)
     assert len(reaper.log(event="database_not_set_up")) == 1 and not reaper.is_ready()
     loaded = cluster.load_schema(empty_database.url)
     assert loaded.returncode == 0, loaded.stderr
@@ -299,7 +299,7 @@ def test_a_login_without_the_role(programs, cluster, database, nowhere, login):
     reaper = programs.reaper(nowhere, database.url_as(login), ready=False, REAPER_INTERVAL=1)
     said = reaper.wait_log(event="database_not_set_up")
     assert "mayfly_reaper" in said["advice"] and said["sqlstate"] == "42501"
-    time.sleep(3)
+    time.sleep(2)
     assert len(reaper.log(event="database_not_set_up")) == 1 and not reaper.is_ready()
     cluster.execute(f"GRANT mayfly_reaper TO {login}")
     reaper.wait_ready()

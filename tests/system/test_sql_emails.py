@@ -75,19 +75,20 @@ def test_delivery_ids_are_unique_over_days(database):
 
 # Expiry
 
-@pytest.mark.parametrize("retention", ["7 days", "1 hour", "366 days"])
-def test_the_boundary(database, retention):
+def test_the_boundary(database):
     """A second past it is gone, half a minute short of it is there, through each way there is."""
     connection = database.connect()
-    rows_of(connection, "SELECT set_retention(%s)", retention)
-    oldest = rows_of(connection, "SELECT statement_timestamp() - retention()")[0][0]
-    for mailbox, received in (("old", oldest - SECOND), ("young", oldest + 30 * SECOND)):
-        make_day(connection, received)
-        add_mail(connection, received, [f"{mailbox}@x.example"])
-    assert rows_of(connection, "SELECT username FROM emails") == [("young",)]
-    assert len(rows_of(connection, "SELECT * FROM inbox('young')")) == 1
-    assert rows_of(connection, "SELECT * FROM inbox('old')") == []
-    assert rows_of(connection, "SELECT count(*) FROM messages") == [(2,)]
+    for retention in ("7 days", "1 hour", "366 days"):
+        rows_of(connection, "SELECT set_retention(%s)", retention)
+        oldest = rows_of(connection, "SELECT statement_timestamp() - retention()")[0][0]
+        for mailbox, received in (("old", oldest - SECOND), ("young", oldest + 30 * SECOND)):
+            make_day(connection, received)
+            add_mail(connection, received, [f"{mailbox}@x.example"])
+        assert rows_of(connection, "SELECT username FROM emails") == [("young",)]
+        assert len(rows_of(connection, "SELECT * FROM inbox('young')")) == 1
+        assert rows_of(connection, "SELECT * FROM inbox('old')") == []
+        assert rows_of(connection, "SELECT count(*) FROM messages") == [(2,)]
+        connection.rollback()
 
 
 def test_the_boundary_exactly(database):
@@ -95,7 +96,7 @@ def test_the_boundary_exactly(database):
     microsecond younger is there, by the clock of the statement that looks."""
     connection = database.connect()
     with connection.cursor() as cursor:
-        cursor.execute("SELECT clock_timestamp() - interval '10 seconds'")
+        cursor.execute("SELECT clock_timestamp() - interval '12 seconds'")
         moment = cursor.fetchone()[0]
     make_day(connection, moment)
     add_mail(connection, moment)
@@ -125,11 +126,14 @@ def test_a_new_retention_counts_at_once(database):
     assert rows_of(reader, "SELECT count(*) FROM emails") == [(1,)]
 
 
-@pytest.mark.parametrize("period", ["0", "-1 day", "0.9 seconds", "100 years", "366 days 1 second",
-                                    "-7 days +1 second", None])
-def test_a_retention_that_makes_no_sense(database, period):
-    with pytest.raises(psycopg2.errors.InvalidParameterValue):
-        database.query("SELECT set_retention(%s)", period)
+def test_a_retention_that_makes_no_sense(database):
+    for period in ("0", "-1 day", "0.9 seconds", "100 years", "366 days 1 second",
+                   "-7 days +1 second", None):
+        with pytest.raises(psycopg2.errors.InvalidParameterValue):
+            database.query("SELECT set_retention(%s)", period)
+    for retention in ("0", "-1 day", "100 years"):
+        with pytest.raises(psycopg2.errors.CheckViolation):
+            database.query("UPDATE settings SET retention = %s", retention)
     assert database.value("SELECT retention() = interval '168 hours'")
 
 
