@@ -128,6 +128,7 @@ static void drained_cb(struct output *output, int status)
     struct connection *connection =
         (struct connection *)(void *)((char *)output - offsetof(struct connection, output));
 
+    connection->session.delayed = false;
     if (status != 0)
         connection_close(connection);
     else
@@ -331,7 +332,6 @@ static void due_cb(struct wheel_entry *entry)
         judge_pace(connection);
         break;
     case WAITING_DELAY:
-        connection->session.delayed = false;
         if (output_release(&connection->output))
             connection_proceed(connection);
         else
