@@ -31,11 +31,15 @@ system_count() { # a word of pytest's last line
     sed -n "s/.*[^0-9]\([0-9][0-9]*\) $1.*/\1/p" <<<" $2" | grep . || echo 0
 }
 
-# The interpreter is Debian's, for which the packages are: the first in PATH may be another.
+# The interpreter is Debian's, for which the packages are: the first in PATH may be another. A test
+# mostly waits, for a disk or a clock, so every core runs a file of them at a time; each has its own
+# PostgreSQL, and more than four would only wait for one disk.
 system_run() {
-    local said code last bad
+    local said code last bad workers
+    workers=$(nproc)
+    if [ "$workers" -gt 4 ]; then workers=4; fi
     said=$(mktemp)
-    /usr/bin/python3 -m pytest -rs -p no:cacheprovider "$1" | tee "$said"
+    /usr/bin/python3 -m pytest -rfEs -p no:cacheprovider -n "$workers" --dist loadfile "$1" | tee "$said"
     code=${PIPESTATUS[0]}
     last=$(tail -n 1 "$said")
     rm -f "$said"

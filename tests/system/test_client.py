@@ -148,7 +148,7 @@ def test_spool_put_and_parse(spool):
     spool_module.encode("x", spool_module.now(), "a", ["b"], b"raw"),
     spool_module.encode(spool_module.uuid7(), spool_module.now(), "a", ["b"], b"raw", size=4),
     spool_module.encode(spool_module.uuid7(), spool_module.now(), "a", [], b"raw"),
-])
+], ids=["empty", "no size", "no id", "too short", "no recipient"])
 def test_spool_parse_is_strict(spool, content):
     id = spool.put(content=content)
     with pytest.raises(AssertionError):
