@@ -165,17 +165,17 @@ manuals      := $(wildcard $(FOLDERS:%=%/*.[58]))
 manual_path   = $(MANDIR)/man$(subst .,,$(suffix $(1)))/mayfly-$(patsubst mayfly-%,%,$(notdir $(1)))
 schema_files := $(wildcard sql/*.sql sql/*/*.sql)
 
-c_files := $(wildcard $(foreach folder,$(FOLDERS) tests/unit tests/bench tests/fuzz,$(folder)/*.[ch]))
-scripts := .ci/run $(wildcard common/*.sh) $(shell grep -rlE '^\#!/bin/(ba)?sh' $(PROGRAMS:%=%/service) 2>/dev/null)
+c_files := $(wildcard $(foreach folder,$(FOLDERS) tests/unit tests/system tests/bench tests/fuzz,$(folder)/*.[ch]))
+scripts := .ci/run $(wildcard common/*.sh) $(shell grep -rlE '^\#!/bin/(ba)?sh' common/service $(PROGRAMS:%=%/service))
 
 .PHONY: format lint
 format: ## lay out the C code
 	clang-format -i $(c_files)
 lint: ## check the layout of the C code, and read code and scripts with cppcheck and shellcheck
 	@common/packages.sh check lint
-	clang-format --dry-run -Werror $(c_files)
-	shellcheck $(scripts)
-	cppcheck --quiet --std=c11 --enable=warning,portability,performance --inline-suppr \
+	@clang-format --dry-run -Werror $(c_files)
+	@shellcheck $(scripts)
+	@cppcheck --quiet --std=c11 --enable=warning,portability,performance --inline-suppr \
 	    --error-exitcode=1 --suppress=missingIncludeSystem -I. -D_GNU_SOURCE -DMAYFLY_VERSION='""' $(FOLDERS)
 
 .PHONY: clean
