@@ -1,7 +1,7 @@
 -- Who may do what. The owner, mayfly_reaper, may do everything here; PUBLIC nothing.
 
 REVOKE ALL ON FUNCTION
-    schema_version(), retention(), set_retention(interval),
+    schema_version(), retention(), set_retention(interval), deliveries_parse(),
     mailbox_name(text), address_username(text), address_domain(text),
     first_day(), partition_name(text, date), partition_state(text, date),
     make_partitions(date), make_partitions_ahead(), expired_partitions(),
@@ -11,7 +11,7 @@ REVOKE ALL ON FUNCTION
 FROM PUBLIC;
 
 -- storer: rows in, nothing out. INSERT … ON CONFLICT DO NOTHING without columns needs no SELECT;
--- the functions of generated columns run with the rights of who inserts.
+-- what the trigger of deliveries calls runs with the rights of who inserts.
 GRANT INSERT (id, received_at, mail_from, client, helo, protocol, size, raw)
     ON messages TO mayfly_storer;
 GRANT INSERT (message_id, received_at, position, recipient) ON deliveries TO mayfly_storer;

@@ -30,7 +30,7 @@ ALTER TABLE ONLY messages ALTER COLUMN raw SET STORAGE EXTERNAL;
 COMMENT ON TABLE messages IS
     'received mail, one row a message; holds expired mail too, read emails instead';
 COMMENT ON COLUMN messages.id IS 'the id in the reply to the sender, in the logs and in the spool';
-COMMENT ON COLUMN messages.received_at IS 'when smtpd had received it whole';
+COMMENT ON COLUMN messages.received_at IS 'when its data began to come in';
 COMMENT ON COLUMN messages.mail_from IS
     'reverse-path as given, without angle brackets; empty for notifications';
 COMMENT ON COLUMN messages.client IS 'address of the SMTP client';
@@ -53,10 +53,10 @@ CREATE TABLE deliveries (
     id          bigint      NOT NULL DEFAULT nextval('deliveries_id_seq'),
     message_id  uuid        NOT NULL,
     received_at timestamptz NOT NULL,
-    position    integer     NOT NULL,
+    position    integer     NOT NULL DEFAULT 1,
     recipient   text        NOT NULL,
-    username    text COLLATE "C" GENERATED ALWAYS AS (address_username(recipient)) STORED,
-    domain      text COLLATE "C" GENERATED ALWAYS AS (address_domain(recipient)) STORED,
+    username    text COLLATE "C" NOT NULL,
+    domain      text COLLATE "C" NOT NULL,
     PRIMARY KEY (received_at, message_id, position),
     UNIQUE (id, received_at)
 ) PARTITION BY RANGE (received_at);
@@ -70,6 +70,28 @@ COMMENT ON COLUMN deliveries.position IS 'place of the recipient in the envelope
 COMMENT ON COLUMN deliveries.recipient IS 'forward-path as given, without angle brackets';
 COMMENT ON COLUMN deliveries.username IS 'mailbox: address_username(recipient)';
 COMMENT ON COLUMN deliveries.domain IS 'address_domain(recipient)';
+
+-- A trigger, not generated columns: those refuse a row that brings its own values, and rows do come
+-- from elsewhere, from a dump or from another program's INSERT. Each partition gets it with ATTACH.
+CREATE FUNCTION deliveries_parse() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path FROM CURRENT
+AS $$
+BEGIN
+    NEW.username := coalesce(NEW.username, address_username(NEW.recipient));
+    NEW.domain := coalesce(NEW.domain, address_domain(NEW.recipient));
+    RETURN NEW;
+END
+$$;
+
+COMMENT ON FUNCTION deliveries_parse() IS
+    'fills in the username and domain of a delivery that comes without them';
+
+CREATE TRIGGER deliveries_parse BEFORE INSERT ON deliveries
+    FOR EACH ROW WHEN (NEW.username IS NULL OR NEW.domain IS NULL)
+    EXECUTE FUNCTION deliveries_parse();
+COMMENT ON TRIGGER deliveries_parse ON deliveries IS
+    'storer hands over the address alone';
 
 CREATE INDEX deliveries_mailbox ON deliveries (username, received_at DESC);
 COMMENT ON INDEX deliveries_mailbox IS 'the mail of a mailbox, newest first';

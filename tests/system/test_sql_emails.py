@@ -64,6 +64,18 @@ def test_the_same_message_again_is_no_second_row(database):
     assert rows_of(connection, "SELECT count(*) FROM emails") == [(2,)]
 
 
+def test_a_delivery_that_brings_its_mailbox_keeps_it(database):
+    """As a dump restored does: storer hands over the address alone."""
+    connection = database.connect()
+    now = clock(connection)
+    id = add_mail(connection, now, ["Bob@A.example"])
+    rows_of(connection, "INSERT INTO deliveries (message_id, received_at, position, recipient,"
+            " username, domain) VALUES (%s, %s, 2, 'Carol@B.example', 'her', 'there')"
+            " RETURNING id", id, now)
+    assert rows_of(connection, "SELECT username, domain FROM emails ORDER BY recipient") == [
+        ("bob", "a.example"), ("her", "there")]
+
+
 def test_delivery_ids_are_unique_over_days(database):
     connection = database.connect()
     now = clock(connection)

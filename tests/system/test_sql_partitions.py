@@ -109,6 +109,8 @@ def test_a_partition_is_like_its_parent(database):
         assert (database.query(columns, f"{parent}_{name}") == database.query(columns, parent))
         indexes = "SELECT count(*) FROM pg_index WHERE indrelid = %s::regclass AND indisvalid"
         assert (database.value(indexes, f"{parent}_{name}") == database.value(indexes, parent))
+        triggers = "SELECT count(*) FROM pg_trigger WHERE tgrelid = %s::regclass"
+        assert (database.value(triggers, f"{parent}_{name}") == database.value(triggers, parent))
     assert database.value("SELECT attstorage FROM pg_attribute WHERE attrelid = %s::regclass"
                           " AND attname = 'raw'", f"messages_{name}") == "e"
 
@@ -261,6 +263,8 @@ def test_a_longer_retention_brings_back_what_was_only_detached(database):
     assert database.query("SELECT * FROM expired_partitions()") == []
     assert database.value("SELECT make_partitions_ahead()") == 16
     assert database.value("SELECT count(*) FROM emails") == 1
+    assert database.value("SELECT count(*) FROM pg_trigger WHERE tgrelid = %s::regclass",
+                          f"deliveries_{day:%Y%m%d}") == 1
 
 
 def test_a_day_that_is_being_detached_is_not_made(database):
