@@ -8,8 +8,8 @@ import pytest
 
 import deadline
 import disk
-import faults as faults_module
 from cluster import Cluster, short_directory
+from faults import Faults, build
 from programs import BUILD, Programs
 from scale import SCALE
 from spool import Spool
@@ -93,14 +93,20 @@ def stored(module_spool):
 @pytest.fixture(scope="session")
 def fault_library():
     directory = short_directory("mayfly-fault-")
-    yield faults_module.build(directory)
+    yield build(directory)
     shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture
-def faults(fault_library, tmp_path, spool):
-    """System calls that fail on `spool`, for a program started with faults.settings()."""
-    return faults_module.Faults(fault_library, tmp_path, spool)
+def faults_on(fault_library, tmp_path):
+    """System calls that fail on a spool, for a program started with faults.settings()."""
+    return lambda spool: Faults(fault_library, tmp_path, spool)
+
+
+@pytest.fixture
+def faults(faults_on, spool):
+    """System calls that fail on `spool`."""
+    return faults_on(spool)
 
 
 @pytest.fixture
