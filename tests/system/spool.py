@@ -157,9 +157,6 @@ class Spool:
     def __str__(self):
         return str(self.path)
 
-    def __fspath__(self):
-        return str(self.path)
-
     def make(self):
         """Makes the directories as a program would."""
         for directory in (self.path, self.store, *(self.store / name for name in DIRECTORIES)):

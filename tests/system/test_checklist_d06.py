@@ -1,12 +1,17 @@
 """Checklist D6: DATA. Where data ends has a file of its own, and so have the trace fields and the
 disk's failures."""
 
+import random
 import time
 
 import pytest
 
 from deadline import wait_for
+from programs import memory_slack
+from scale import scaled
 from smtp import stuffed
+
+MIB = 1 << 20
 
 
 def sent(smtpd, stored, wire):
@@ -136,6 +141,20 @@ def test_d6_12_every_octet(smtpd, stored):
     assert sent(smtpd, stored, stuffed(body) + b".\r\n").body == body
 
 
+@pytest.mark.parametrize("power", range(9, 22))
+def test_d6_12_sizes_where_buffers_end(smtpd, stored, power):
+    with smtpd.session("E") as client:
+        bodies = [random.Random(size).randbytes(size) for size in around(1 << power)]
+        ids = [client.mail(body) for body in bodies]
+    for id, body in zip(ids, bodies):
+        assert stored.message(id).body == body + b"\r\n"
+
+
+def around(size):
+    """Lengths at which the message, with or without its last CRLF and the trace fields, is near."""
+    return [size + by for by in (-300, -4, -3, -2, -1, 0, 1)]
+
+
 @pytest.mark.parametrize("size", [1001, 5000, 3_000_000])
 def test_d6_13_too_big(programs, spool, size):
     smtpd = programs.smtpd(spool, SMTPD_MAX_SIZE=1000)
@@ -157,6 +176,21 @@ def test_d6_13_too_big_for_memory(programs, spool):
         assert spool.new() == []
         client.mail(b"x" * 1_999_998)
     assert spool.message().body == b"x" * 1_999_998 + b"\r\n"
+
+
+def test_d6_13_endless_data(programs, spool):
+    smtpd = programs.smtpd(spool, SMTPD_MAX_SIZE=MIB)
+    before = most = smtpd.memory()
+    with smtpd.session("D") as client:
+        for _ in range(scaled(10_240, 128)):
+            client.send(b"x" * MIB)
+            most = max(most, smtpd.memory())
+        assert sum(path.stat().st_size for path in spool.directory("tmp").iterdir()) <= 2 * MIB
+        client.content(b"")
+        client.reply(552, "5.3.4")
+        client.alive()
+    assert most - before < memory_slack(4 * MIB)
+    assert spool.new() == [] and spool.tmp() == []
 
 
 def test_d6_15_buffers_cleared(smtpd, stored):

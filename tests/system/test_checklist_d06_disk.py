@@ -44,7 +44,7 @@ def test_d6_14_call_fails(programs, spool, faults, size, call, error, code):
 
 @SIZES
 @pytest.mark.parametrize("kind", ["ext4", "tmpfs"])
-def test_d6_14_sync_fails_on_either_kind_of_file_system(small_disk, programs, faults_on, kind, size):
+def test_d6_14_sync_fails_on_either_kind_of_disk(small_disk, programs, faults_on, kind, size):
     """syncfs is relied upon where it is known to report errors, fsync everywhere else."""
     spool, _ = small_disk(kind)
     faults = faults_on(spool)

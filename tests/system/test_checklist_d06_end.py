@@ -5,9 +5,12 @@ smuggling"): CVE-2023-51764, 51765, 51766, CVE-2024-27305.
 """
 
 import itertools
+import random
 import re
 
 import pytest
+
+from scale import scaled
 
 SEQUENCES = [
     b"\n.\n", b"\n.\r\n", b"\r\n.\n", b"\r.\r", b"\r.\r\n", b"\r\n.\r", b"\n.\r", b"\n\n.\r\n",
@@ -97,6 +100,17 @@ def test_d6_08_every_short_sequence(smtpd, stored):
                     if EOD not in bytes(octets))
     is_content(first(smtpd), stored, wire)
     is_content(first(smtpd), stored, wire, sizes=1000)
+
+
+@pytest.mark.parametrize("seed", range(scaled(200, 20)))
+def test_d6_08_anything_in_any_pieces(smtpd, stored, seed):
+    chance = random.Random(seed)
+    wire = bytes(chance.choices(b"\r\n.\0x", weights=[4, 4, 4, 1, 2], k=chance.randrange(1, 4000)))
+    wire = b"x" + wire + b"x"
+    while EOD in wire:
+        wire = wire.replace(EOD, b"\r\n:\r\n")
+    sizes = [chance.randrange(1, 40) for _ in range(len(wire) // 20)]
+    is_content(first(smtpd), stored, wire, sizes=sizes)
 
 
 @pytest.mark.parametrize("before", [second, after_rset], ids=["second transaction", "after RSET"])
