@@ -186,42 +186,49 @@ def test_a_host_that_says_nothing_gives_way_to_the_next(programs, spool, databas
         assert storer.log(event="database_down")
 
 
+def set_read_only(cluster, how):
+    """Makes every session of a server read-only from its next transaction on, or no more."""
+    with contextlib.closing(cluster.connect(
+            "postgres", options="-c default_transaction_read_only=off")) as connection:
+        connection.autocommit = True
+        cursor = connection.cursor()
+        cursor.execute(f"ALTER SYSTEM SET default_transaction_read_only = {how}")
+        cursor.execute("SELECT pg_reload_conf()")
+
+    def is_known():
+        with contextlib.closing(cluster.connect("postgres")) as connection:
+            cursor = connection.cursor()
+            cursor.execute("SHOW default_transaction_read_only")
+            return cursor.fetchone()[0] == how
+    wait_for(is_known, "the server has heard it")
+    time.sleep(0.5)  # and so have the sessions that are open
+
+
 @pytest.mark.deadline(300)
 def test_a_failover_is_followed(programs, spool, database):
     """The first server stops taking writes: the second one is found."""
-    other = Cluster()
+    first, second = database.cluster, Cluster()
     try:
-        second = other.create()
-        first_host, second_host = database.cluster, other
-        url = (f"host={first_host.directory},{second_host.directory} "
-               f"port={first_host.port},{second_host.port} user=postgres dbname={database.name}")
-        other.execute(f"ALTER DATABASE {second.name} RENAME TO {database.name}")
-        other.execute("ALTER SYSTEM SET default_transaction_read_only = on")
-        other.execute("SELECT pg_reload_conf()")
-        storer = programs.storer(spool, url)
+        copy = second.create()
+        if copy.name != database.name:
+            second.execute(f"ALTER DATABASE {copy.name} RENAME TO {database.name}")
+            copy.name = database.name
+        set_read_only(second, "on")
+        storer = programs.storer(spool, f"host={first.directory},{second.directory} "
+                                        f"port={first.port},{second.port} user=postgres "
+                                        f"dbname={database.name}")
         before = spool.put_many(10)
         wait_stored(database, spool, before)
-        # Both change sides. The session that is open is read-only from its next transaction on.
-        database.cluster.execute("ALTER SYSTEM SET default_transaction_read_only = on")
-        database.cluster.execute("SELECT pg_reload_conf()")
-        connection = other.connect("postgres", options="-c default_transaction_read_only=off")
-        connection.autocommit = True
-        connection.cursor().execute("ALTER SYSTEM RESET default_transaction_read_only")
-        connection.cursor().execute("SELECT pg_reload_conf()")
-        connection.close()
+        set_read_only(first, "on")
+        set_read_only(second, "off")
         after = spool.put_many(10)
         wait_for(lambda: not spool.new(), "new/ is empty")
-        second.name = database.name
         assert ids(database) == sorted(before)
-        assert ids(second) == sorted(after)
+        assert ids(copy) == sorted(after)
         storer.stop()
     finally:
-        connection = database.connect(options="-c default_transaction_read_only=off")
-        connection.autocommit = True
-        connection.cursor().execute("ALTER SYSTEM RESET default_transaction_read_only")
-        connection.cursor().execute("SELECT pg_reload_conf()")
-        connection.close()
-        other.remove()
+        set_read_only(first, "off")
+        second.remove()
 
 
 # What is set up wrong
