@@ -23,7 +23,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 clone=$(pwd -P)
 programs=(smtpd storer reaper)
-tail=''
+log_reader=''
 
 # PostgreSQL refuses to run as root, and nothing else here needs to.
 owner=$(id -un)
@@ -81,6 +81,10 @@ area_lock() {
 
 # Processes
 
+now() { # in milliseconds
+    echo $((${EPOCHREALTIME/[.,]/} / 1000))
+}
+
 # The pids of a group, `programs` or `database`.
 group_pids() {
     { grep -slzxF "MAYFLY_RUN=$area/$1" /proc/[0-9]*/environ || true; } | cut -d/ -f3
@@ -96,7 +100,7 @@ group_pids_named() {
 # Ends a group by telling the topmost that lives: runsvdir ends its runsv at HUP (TERM would orphan
 # them), runsv its program and logger at TERM, and a program that lost them is told itself.
 group_end() {
-    local group=$1 tenths=$2 signal=$3 last_signal=$4 pids
+    local group=$1 seconds=$2 signal=$3 last_signal=$4 pids end
     pids=$(group_pids_named "$group" runsvdir)
     if [ -n "$pids" ]; then
         signal=HUP
@@ -107,12 +111,12 @@ group_end() {
     # shellcheck disable=SC2086 # a list of numbers, here and below
     if [ -n "$pids" ]; then kill "-$signal" $pids 2>/dev/null || true; fi
 
+    end=$(($(now) + seconds * 1000))
     while pids=$(group_pids "$group"); [ -n "$pids" ]; do
-        tenths=$((tenths - 1))
-        if [ $tenths -le 0 ]; then
+        if [ "$(now)" -ge $end ]; then
             # shellcheck disable=SC2086
             kill "-$last_signal" $pids 2>/dev/null || true
-            last_signal=KILL tenths=5
+            last_signal=KILL end=$(($(now) + 500))
         fi
         sleep 0.1
     done
@@ -121,8 +125,8 @@ group_end() {
 # Of the ten seconds the programs get six and PostgreSQL two, which waits for its clients at TERM,
 # ends them at INT, and at QUIT leaves the rest to its recovery. Nothing acknowledged is lost either way.
 end_all() {
-    group_end programs 60 TERM KILL
-    group_end database 20 INT QUIT
+    group_end programs 6 TERM KILL
+    group_end database 2 INT QUIT
 }
 
 end_leftovers() {
@@ -139,7 +143,7 @@ stop() {
     rm -f "$area/ready"
     say "Stopping."
     end_all
-    if [ -n "$tail" ]; then kill "$tail" && wait "$tail"; fi 2>/dev/null
+    if [ -n "$log_reader" ]; then kill "$log_reader" && wait "$log_reader"; fi 2>/dev/null
     say "Stopped; \`make run\` goes on from here, \`make clean-run\` forgets it."
 }
 
@@ -163,7 +167,7 @@ service_wait() {
 
 # The programs
 
-# A service directory's own ./main is rotated away with it; the logs are to outlive this.
+# Service directories are made anew at each start, and the logs outlive them.
 log_place() {
     install -d -o "$owner" -m 755 "$area/log/$1"
     ln -s "$area/log/$1" "$2/log/main"
@@ -283,7 +287,7 @@ start() {
     print_use | (umask 077 && tee "$area/ready")
     echo "Ctrl-C stops everything. What follows are the programs' logs."
     (cd "$area/log" && exec tail -q -n 0 -F --pid=$$ "${programs[@]/%//current}") 9>&- 2>/dev/null &
-    tail=$!
+    log_reader=$!
     wait "$supervisor" || true
     fail "The supervisor, process $supervisor, was ended by somebody else."
 }
