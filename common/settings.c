@@ -103,12 +103,25 @@ static bool list_add(struct setting_list *list, size_t *capacity, const char *it
     return list->items[list->count] != NULL && ++list->count > 0;
 }
 
+/* Cuts off a comment: a `#` at the start of the line or behind white space. Any other may be part of
+ * an address. */
+static void cut_comment(char *line)
+{
+    for (char *at = line; (at = strchr(at, '#')) != NULL; at++) {
+        if (at == line || at[-1] == ' ' || at[-1] == '\t') {
+            *at = '\0';
+            return;
+        }
+    }
+}
+
 /* Adds the entries of `text`, which is cut up. */
-static bool list_split(struct setting_list *list, char *text)
+static bool list_split(struct setting_list *list, char *text, bool comments)
 {
     size_t capacity = list->count;
     for (char *line; (line = strsep(&text, "\n")) != NULL;) {
-        line[strcspn(line, "#")] = '\0';
+        if (comments)
+            cut_comment(line);
         for (char *item; (item = strsep(&line, ",")) != NULL;) {
             item = trim(item);
             if (*item != '\0' && !list_add(list, &capacity, item))
@@ -118,35 +131,65 @@ static bool list_split(struct setting_list *list, char *text)
     return true;
 }
 
+/* Fills an empty list from the file at its path. Returns 0, or an errno value with the list empty. */
 static int list_read(struct setting_list *list)
 {
     struct buffer text;
     buffer_init(&text, SETTINGS_FILE_MAX);
-    struct setting_list fresh = {.path = list->path};
     int error = read_file(list->path, &text);
-    if (error == 0 && !list_split(&fresh, text.data))
+    if (error == 0 && !list_split(list, text.data, true))
         error = ENOMEM;
     buffer_free(&text);
-    if (error != 0) {
-        list_clear(&fresh);
-        return error;
-    }
-    list_clear(list);
-    *list = fresh;
-    return 0;
+    if (error != 0)
+        list_clear(list);
+    return error;
 }
 
-bool settings_list_reread(struct setting_list *list, const char *name)
+static const char *first_invalid(const struct setting_list *list, bool (*valid)(const char *item))
+{
+    for (size_t i = 0; valid != NULL && i < list->count; i++) {
+        if (!valid(list->items[i]))
+            return list->items[i];
+    }
+    return NULL;
+}
+
+bool settings_list_reread(struct setting_list *list, const char *name,
+                          bool (*valid)(const char *item))
 {
     if (list->path == NULL)
         return true;
-    int error = list_read(list);
-    if (error != 0) {
-        list->broken = true;
+    struct setting_list fresh = {.path = list->path};
+    int error = list_read(&fresh);
+    const char *entry = first_invalid(&fresh, valid);
+    if (error != 0)
         log_error("list_unreadable", LOG_TEXT("setting", name), LOG_TEXT("path", list->path),
                   LOG_ERRNO(error));
+    else if (entry != NULL)
+        log_error("list_invalid", LOG_TEXT("setting", name), LOG_TEXT("path", list->path),
+                  LOG_TEXT("entry", entry));
+    list->broken = error != 0 || entry != NULL;
+    if (!list->broken) {
+        list_clear(list);
+        *list = fresh;
+        return true;
     }
-    return error == 0;
+    list_clear(&fresh);
+    return false;
+}
+
+static bool is_text(const struct setting *setting)
+{
+    return setting->type == SETTING_TEXT || setting->type == SETTING_SECRET ||
+           setting->type == SETTING_CONNINFO;
+}
+
+/* The value in force, as text; NULL: unset and without default. */
+static const char *value_of(const struct setting *setting)
+{
+    const char *value = getenv(setting->name);
+    bool unset = value == NULL || (*value == '\0' && is_text(setting));
+    return unset ? setting->fallback : value;
 }
 
 static bool is_masked(const struct setting *setting)
@@ -167,10 +210,8 @@ int settings_refuse(const struct setting *table, size_t count, const char *name,
                     const char *expected)
 {
     for (size_t i = 0; i < count; i++) {
-        if (strcmp(table[i].name, name) == 0) {
-            const char *value = getenv(name);
-            return refuse(&table[i], value ? value : table[i].fallback, expected);
-        }
+        if (strcmp(table[i].name, name) == 0)
+            return refuse(&table[i], value_of(&table[i]), expected);
     }
     return EX_CONFIG;
 }
@@ -223,7 +264,7 @@ static int load_list(const struct setting *setting, const char *value, struct se
         return EX_OK;
     }
     char *copy = strdup(value);
-    bool done = copy != NULL && list_split(list, copy);
+    bool done = copy != NULL && list_split(list, copy, false);
     free(copy);
     return done ? EX_OK : EX_OSERR;
 }
@@ -234,7 +275,7 @@ static int load_setting(const struct setting *setting, const char *value, void *
     case SETTING_TEXT:
     case SETTING_SECRET:
     case SETTING_CONNINFO:
-        *(const char **)field = value != NULL && *value != '\0' ? strdup(value) : NULL;
+        *(const char **)field = value != NULL ? strdup(value) : NULL;
         return EX_OK;
     case SETTING_NUMBER:
         *(long *)field = -1;
@@ -283,9 +324,7 @@ int settings_load(const struct setting *table, size_t count, const char *prefix,
         warn_of_unknown(table, count, prefix);
     int code = EX_OK;
     for (size_t i = 0; i < count; i++) {
-        const char *value = getenv(table[i].name);
-        int result = load_setting(&table[i], value ? value : table[i].fallback,
-                                  (char *)config + table[i].offset);
+        int result = load_setting(&table[i], value_of(&table[i]), (char *)config + table[i].offset);
         if (result != EX_OK)
             code = result;
     }
@@ -343,9 +382,7 @@ static void print_conninfo(const char *value, FILE *out)
 void settings_print_values(const struct setting *table, size_t count, FILE *out)
 {
     for (size_t i = 0; i < count; i++) {
-        const char *value = getenv(table[i].name);
-        if (value == NULL)
-            value = table[i].fallback;
+        const char *value = value_of(&table[i]);
         if (value == NULL) {
             fprintf(out, "# %s is unset\n", table[i].name);
             continue;

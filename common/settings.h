@@ -21,12 +21,12 @@ enum setting_type {
 };
 
 /* A comma-separated list, or `@path`: a file with entries one a line or separated by commas, with
- * blank lines and `#` comments. Entries are trimmed, empty ones dropped. */
+ * blank lines and comments (`#` at the start of a line or behind white space). Entries are trimmed, empty ones dropped. */
 struct setting_list {
     char **items; /* `count` strings */
     size_t count;
     const char *path; /* of the file, or NULL */
-    bool broken;      /* the file could not be read at the last settings_list_reread */
+    bool broken;      /* the file could not be used at the last settings_list_reread */
 };
 
 struct setting {
@@ -54,7 +54,7 @@ extern const char *const settings_log_levels[];
     {.name = "SPOOL",                                                                              \
      .type = SETTING_TEXT,                                                                         \
      .fallback = "/var/spool/mayfly",                                                              \
-     .meaning = "spool directory; made at start when absent",                                      \
+     .meaning = "spool directory",                                                                 \
      .offset = offsetof(config, member.spool)},                                                    \
         {.name = "LOG_LEVEL",                                                                      \
          .type = SETTING_CHOICE,                                                                   \
@@ -86,10 +86,12 @@ int settings_load(const struct setting *table, size_t count, const char *prefix,
 int settings_refuse(const struct setting *table, size_t count, const char *name,
                     const char *expected);
 
-/* Reads a list's file again (SIGHUP). Without a file nothing happens. On failure the old entries
- * stay, `broken` is set, an error is logged, and false returned; `broken` ends with the next
+/* Reads a list's file again (SIGHUP). Without a file nothing happens. `valid` (NULL: all are) says
+ * whether an entry may stand in it. When the file cannot be read, or an entry is not valid, the old
+ * entries stay, `broken` is set, an error is logged, and false returned; `broken` ends with the next
  * success. */
-bool settings_list_reread(struct setting_list *list, const char *name);
+bool settings_list_reread(struct setting_list *list, const char *name,
+                          bool (*valid)(const char *item));
 
 /* Prints the table for --help: name, default, meaning. */
 void settings_print_help(const struct setting *table, size_t count, FILE *out);

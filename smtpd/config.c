@@ -176,8 +176,8 @@ int config_check(void *data)
 
 void config_reread(struct config *config)
 {
-    settings_list_reread(&config->domains, "SMTPD_DOMAINS");
-    settings_list_reread(&config->discard_domains, "SMTPD_DISCARD_DOMAINS");
-    settings_list_reread(&config->reject_senders, "SMTPD_REJECT_SENDERS");
-    settings_list_reread(&config->reject_recipients, "SMTPD_REJECT_RECIPIENTS");
+    settings_list_reread(&config->domains, "SMTPD_DOMAINS", NULL);
+    settings_list_reread(&config->discard_domains, "SMTPD_DISCARD_DOMAINS", NULL);
+    settings_list_reread(&config->reject_senders, "SMTPD_REJECT_SENDERS", NULL);
+    settings_list_reread(&config->reject_recipients, "SMTPD_REJECT_RECIPIENTS", NULL);
 }

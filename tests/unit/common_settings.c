@@ -159,12 +159,12 @@ static void a_likely_typing_error_is_warned_of(void **state)
 static void lists_come_from_text_or_file(void **state)
 {
     (void)state;
-    static const char *const want[] = {"a.example", ".b.example", "c"};
-    write_file("list", "# domains\na.example, .b.example # two\r\n\n  c\n");
+    static const char *const want[] = {"a.example", ".b.example", "c#d"};
+    write_file("list", "# domains\na.example, .b.example # two\r\n\n  c#d\n");
     for (int from_file = 0; from_file < 2; from_file++) {
         struct config config;
         char output[4096];
-        setenv("T_LIST", from_file ? "@list" : " a.example,.b.example ,,c", 1);
+        setenv("T_LIST", from_file ? "@list" : " a.example,.b.example ,,c#d", 1);
         assert_int_equal(load(&config, output), EX_OK);
         assert_int_equal(config.list.count, 3);
         for (int i = 0; i < 3; i++)
@@ -182,16 +182,61 @@ static void a_list_is_reread_and_kept_when_unreadable(void **state)
     setenv("T_LIST", "@list", 1);
     assert_int_equal(load(&config, output), EX_OK);
     write_file("list", "one\ntwo\n");
-    assert_true(settings_list_reread(&config.list, "T_LIST"));
+    assert_true(settings_list_reread(&config.list, "T_LIST", NULL));
     assert_int_equal(config.list.count, 2);
     unlink("list");
-    assert_false(settings_list_reread(&config.list, "T_LIST"));
+    assert_false(settings_list_reread(&config.list, "T_LIST", NULL));
     assert_true(config.list.broken);
     assert_int_equal(config.list.count, 2);
     write_file("list", "three\n");
-    assert_true(settings_list_reread(&config.list, "T_LIST"));
+    assert_true(settings_list_reread(&config.list, "T_LIST", NULL));
     assert_false(config.list.broken);
     assert_string_equal(config.list.items[0], "three");
+    release(&config);
+}
+
+static bool starts_with_a_letter(const char *item)
+{
+    return *item >= 'a' && *item <= 'z';
+}
+
+static void an_entry_that_is_not_valid_keeps_the_old_list(void **state)
+{
+    (void)state;
+    struct config config;
+    char output[4096];
+    write_file("list", "one\n");
+    setenv("T_LIST", "@list", 1);
+    assert_int_equal(load(&config, output), EX_OK);
+    write_file("list", "two\n3\n");
+    assert_false(settings_list_reread(&config.list, "T_LIST", starts_with_a_letter));
+    assert_true(config.list.broken);
+    assert_int_equal(config.list.count, 1);
+    assert_string_equal(config.list.items[0], "one");
+    write_file("list", "two\nthree\n");
+    assert_true(settings_list_reread(&config.list, "T_LIST", starts_with_a_letter));
+    assert_false(config.list.broken);
+    assert_int_equal(config.list.count, 2);
+    release(&config);
+}
+
+static void an_empty_text_is_unset(void **state)
+{
+    (void)state;
+    struct config config;
+    char output[4096], *text = NULL;
+    size_t length = 0;
+    setenv("T_TEXT", "", 1);
+    setenv("T_SECRET", "", 1);
+    assert_int_equal(load(&config, output), EX_OK);
+    assert_string_equal(config.text, "fallback");
+    assert_null(config.secret);
+    FILE *out = open_memstream(&text, &length);
+    settings_print_values(table, COUNT, out);
+    fclose(out);
+    assert_non_null(strstr(text, "T_TEXT=fallback\n"));
+    assert_non_null(strstr(text, "# T_SECRET is unset\n"));
+    free(text);
     release(&config);
 }
 
@@ -250,6 +295,8 @@ int main(void)
         cmocka_unit_test_setup(a_likely_typing_error_is_warned_of, setup),
         cmocka_unit_test_setup(lists_come_from_text_or_file, setup),
         cmocka_unit_test_setup(a_list_is_reread_and_kept_when_unreadable, setup),
+        cmocka_unit_test_setup(an_entry_that_is_not_valid_keeps_the_old_list, setup),
+        cmocka_unit_test_setup(an_empty_text_is_unset, setup),
         cmocka_unit_test_setup(secrets_are_masked, setup),
     };
     return cmocka_run_group_tests_name("common/settings", tests, enter_directory, leave_directory);
