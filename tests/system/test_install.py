@@ -66,6 +66,43 @@ def test_install_goes_to_usr_local_by_itself(scratch):
     assert re.fullmatch(r"mayfly-smtpd \d+\.\d+\.\d+\n", version)
 
 
+# The packages
+
+@pytest.fixture
+def packages(scratch):
+    """Runs packages.sh with a list of its own, where nothing can be installed."""
+    tools = scratch / "tools"
+    tools.mkdir()
+    for tool in ("bash", "dirname", "grep", "id"):
+        (tools / tool).symlink_to(shutil.which(tool))
+    shutil.copy(ROOT / "common/packages.sh", scratch)
+    (scratch / "packages.txt").write_text("# need package witness reason\n"
+                                          "run   present /bin/sh               is here\n"
+                                          "run   absent  /nowhere/a|/nowhere/b makes coffee\n"
+                                          "test  other   /nowhere/c            is for tests\n"
+                                          "lint  local   /nowhere/c|/bin/*sh   is elsewhere\n")
+
+    def run(*arguments):
+        return subprocess.run([scratch / "packages.sh", *arguments], env={"PATH": str(tools)},
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return run
+
+
+def test_what_is_missing_is_named_with_its_reason(packages):
+    for action in ("check", "install"):
+        named = packages(action, "run", "lint")
+        assert named.returncode == 1
+        assert re.search("^ +absent +makes coffee$", named.stdout, re.MULTILINE)
+        assert not re.search("present|other|local", named.stdout)
+    assert f"    by: {'' if AS_ROOT else 'sudo '}apt-get install --no-install-recommends absent\n" in named.stdout
+    assert "There is no apt-get here" in named.stdout
+
+
+def test_nothing_is_done_when_nothing_is_missing(packages):
+    done = packages("install", "lint")
+    assert (done.returncode, done.stdout) == (0, "")
+
+
 # The service directories
 
 def low_port():
