@@ -1,6 +1,7 @@
 /* Bounded growing buffers: see the header. */
 #include "common/buffer.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -82,13 +83,4 @@ bool buffer_printf(struct buffer *buffer, const char *format, ...)
     va_end(arguments);
     buffer->length += (size_t)length;
     return true;
-}
-
-void buffer_consume(struct buffer *buffer, size_t length)
-{
-    if (length > buffer->length)
-        length = buffer->length;
-    buffer->length -= length;
-    if (buffer->length > 0)
-        memmove(buffer->data, buffer->data + length, buffer->length);
 }

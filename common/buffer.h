@@ -3,7 +3,6 @@
 #ifndef COMMON_BUFFER_H
 #define COMMON_BUFFER_H
 
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -34,8 +33,5 @@ bool buffer_append(struct buffer *buffer, const void *bytes, size_t length);
 bool buffer_append_string(struct buffer *buffer, const char *string);
 bool buffer_printf(struct buffer *buffer, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
-
-/* Drops the first `length` bytes (at most all) and moves the rest to the front. */
-void buffer_consume(struct buffer *buffer, size_t length);
 
 #endif

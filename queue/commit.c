@@ -23,6 +23,12 @@
  * - A message written in pieces may have been written back, and failed, while an earlier group was
  *   committed, which then got the report. Its own descriptor, open since its first byte, still
  *   reports it: hence its fsync. A message written whole in this turn cannot have that history.
+ * - The journal may have been committed, and have failed, before syncfs was called: the file system's
+ *   own timer does that, or anybody's fsync. The journal is aborted then, syncfs finds nothing left
+ *   to wait for and succeeds, and so does an fsync; the renames are lost. But an aborted journal
+ *   stays aborted, and refuses every change. So one more change follows the flush: a file without a
+ *   name. When that is refused the group is withdrawn; when it is not, the journal stood after the
+ *   flush, and all before it is on the disk.
  *
  * COMMIT_FSYNC is the rule of POSIX and Linux: fsync of each file before its rename, fsync of the
  * directory after (fsync(2): an entry needs an explicit fsync of its directory). */
@@ -33,7 +39,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <stdbool.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <sys/utsname.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -65,26 +73,48 @@ static enum commit_method method_for(const struct statfs *file_system)
     }
 }
 
+/* By new/, not by the spool: a queue may be a mount of its own. */
+static int queue_prepare(struct commit_queue *queue, const int directories[QUEUE_DIRECTORY_COUNT])
+{
+    struct stat tmp, new;
+    struct statfs file_system;
+    if (fstat(directories[QUEUE_TMP], &tmp) < 0 || fstat(directories[QUEUE_NEW], &new) < 0 ||
+        fstatfs(directories[QUEUE_NEW], &file_system) < 0)
+        return errno;
+    if (tmp.st_dev != new.st_dev)
+        return EXDEV;
+    queue->method = method_for(&file_system);
+    if (queue->method == COMMIT_FSYNC)
+        return 0;
+    queue->sync_descriptor =
+        openat(directories[QUEUE_NEW], ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return queue->sync_descriptor < 0 ? errno : 0;
+}
+
 int commit_open(struct commit *commit, const struct spool *spool)
 {
-    struct statfs file_system;
-    *commit = (struct commit){.spool = spool, .sync_descriptor = -1};
-    if (fstatfs(spool->root, &file_system) < 0)
-        return errno;
-    commit->method = method_for(&file_system);
-    if (commit->method == COMMIT_SYNCFS) {
-        commit->sync_descriptor = openat(spool->root, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (commit->sync_descriptor < 0)
-            return errno;
+    *commit = (struct commit){.spool = spool};
+    for (int queue = 0; queue < QUEUE_COUNT; queue++)
+        commit->queues[queue].sync_descriptor = -1;
+    for (int queue = 0; queue < QUEUE_COUNT; queue++) {
+        int error = queue_prepare(&commit->queues[queue], spool->directories[queue]);
+        if (error != 0) {
+            log_error("queue_unusable", LOG_TEXT("path", spool->path),
+                      LOG_TEXT("queue", queue_names[queue]), LOG_ERRNO(error));
+            commit_close(commit);
+            return error;
+        }
     }
     return 0;
 }
 
 void commit_close(struct commit *commit)
 {
-    if (commit->sync_descriptor >= 0)
-        close(commit->sync_descriptor);
-    commit->sync_descriptor = -1;
+    for (int queue = 0; queue < QUEUE_COUNT; queue++) {
+        if (commit->queues[queue].sync_descriptor >= 0)
+            close(commit->queues[queue].sync_descriptor);
+        commit->queues[queue].sync_descriptor = -1;
+    }
 }
 
 const char *commit_method_name(enum commit_method method)
@@ -95,7 +125,8 @@ const char *commit_method_name(enum commit_method method)
 /* Whether this file has to be durable by itself before it is renamed: see the head of the file. */
 static bool needs_fsync(const struct commit *commit, const struct writer *writer)
 {
-    return commit->method == COMMIT_FSYNC || writer->pieces || writer->queue != QUEUE_STORE;
+    return commit->queues[writer->queue].method == COMMIT_FSYNC || writer->pieces ||
+           writer->queue != QUEUE_STORE;
 }
 
 static void writer_refuse(struct writer *writer, int error)
@@ -128,11 +159,8 @@ static void group_write_back(const struct commit *commit, struct writer *const w
     }
 }
 
-/* Returns how many of the group are in new/. */
-static size_t group_rename(const struct commit *commit, struct writer *const writers[],
-                           size_t count)
+static void group_rename(const struct commit *commit, struct writer *const writers[], size_t count)
 {
-    size_t renamed = 0;
     for (size_t i = 0; i < count; i++) {
         struct writer *writer = writers[i];
         if (writer->error != 0)
@@ -140,26 +168,45 @@ static size_t group_rename(const struct commit *commit, struct writer *const wri
         const int *directories = commit->spool->directories[writer->queue];
         if (renameat(directories[QUEUE_TMP], writer->id, directories[QUEUE_NEW], writer->id) < 0)
             writer_refuse(writer, errno);
-        else
-            renamed++;
     }
-    return renamed;
 }
 
-/* Syncs new/ of each queue that the group has a message in. */
-static int group_fsync_directories(const struct commit *commit, struct writer *const writers[],
-                                   size_t count)
+/* Whether the file system still takes changes: see the head of the file. A file system that knows no
+ * file without a name gets one with the name of a message's, which is as good. */
+static int check_journal(int tmp, const char *name)
 {
-    bool used[QUEUE_COUNT] = {false};
+    int file = openat(tmp, ".", O_TMPFILE | O_WRONLY | O_CLOEXEC, SPOOL_FILE_MODE);
+    bool named = file < 0 && (errno == EOPNOTSUPP || errno == EISDIR || errno == ENOENT);
+    if (named)
+        file = openat(tmp, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, SPOOL_FILE_MODE);
+    if (file < 0)
+        return errno;
+    close(file);
+    return named && unlinkat(tmp, name, 0) < 0 ? errno : 0;
+}
+
+/* Makes what was renamed in a queue durable. `name` is that of a message that is in new/. */
+static int queue_flush(const struct commit *commit, enum queue queue, const char *name)
+{
+    const struct commit_queue *how = &commit->queues[queue];
+    const int *directories = commit->spool->directories[queue];
+    int result =
+        how->method == COMMIT_SYNCFS ? syncfs(how->sync_descriptor) : fsync(directories[QUEUE_NEW]);
+    return result < 0 ? errno : check_journal(directories[QUEUE_TMP], name);
+}
+
+/* Flushes each queue that the group has a message in; its error, or 0, goes into `errors`. */
+static void group_flush(const struct commit *commit, struct writer *const writers[], size_t count,
+                        int errors[QUEUE_COUNT])
+{
+    const char *names[QUEUE_COUNT] = {NULL};
     for (size_t i = 0; i < count; i++) {
         if (writers[i]->error == 0)
-            used[writers[i]->queue] = true;
+            names[writers[i]->queue] = writers[i]->id;
     }
-    for (int queue = 0; queue < QUEUE_COUNT; queue++) {
-        if (used[queue] && fsync(commit->spool->directories[queue][QUEUE_NEW]) < 0)
-            return errno;
-    }
-    return 0;
+    for (int queue = 0; queue < QUEUE_COUNT; queue++)
+        errors[queue] =
+            names[queue] != NULL ? queue_flush(commit, (enum queue)queue, names[queue]) : 0;
 }
 
 /* Takes a file back out of new/ and gives up its descriptor. */
@@ -174,21 +221,16 @@ static void writer_withdraw(const struct commit *commit, struct writer *writer, 
 void commit_run(struct commit *commit, struct writer *const writers[], size_t count)
 {
     group_write_back(commit, writers, count);
-    if (group_rename(commit, writers, count) == 0)
-        return;
-
-    int error = 0;
-    if (commit->method == COMMIT_FSYNC)
-        error = group_fsync_directories(commit, writers, count);
-    else if (syncfs(commit->sync_descriptor) < 0)
-        error = errno;
+    group_rename(commit, writers, count);
+    int errors[QUEUE_COUNT];
+    group_flush(commit, writers, count, errors);
 
     for (size_t i = 0; i < count; i++) {
         struct writer *writer = writers[i];
         if (writer->error != 0)
             continue;
-        if (error != 0) {
-            writer_withdraw(commit, writer, error);
+        if (errors[writer->queue] != 0) {
+            writer_withdraw(commit, writer, errors[writer->queue]);
             continue;
         }
         close(writer->descriptor);

@@ -20,12 +20,15 @@ enum { COMMIT_GROUP_MAX = 512 };
 
 struct commit {
     const struct spool *spool;
-    enum commit_method method;
-    int sync_descriptor; /* SYNCFS: opened before the first write */
+    struct commit_queue {
+        enum commit_method method;
+        int sync_descriptor; /* SYNCFS: on the file system of new/, opened before the first write */
+    } queues[QUEUE_COUNT];
 };
 
-/* Prepares commits to an open spool and chooses the method by the file system and the kernel.
- * Returns 0 or an errno value. */
+/* Prepares commits to an open spool and chooses the method of each queue by its file system and the
+ * kernel. Returns 0 or an errno value: EXDEV, logged, when tmp/ and new/ of a queue are not on one
+ * file system. */
 int commit_open(struct commit *commit, const struct spool *spool);
 void commit_close(struct commit *commit);
 

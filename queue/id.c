@@ -60,13 +60,3 @@ bool id_valid(const char *text)
     }
     return text[14] == '7' && (hex_value(text[19]) & 0xc) == 0x8;
 }
-
-int64_t id_milliseconds(const char *id)
-{
-    int64_t milliseconds = 0;
-    for (int i = 0; i < 13; i++) {
-        if (!is_hyphen_place(i))
-            milliseconds = milliseconds << 4 | hex_value(id[i]);
-    }
-    return milliseconds;
-}

@@ -16,7 +16,4 @@ void id_make(char id[static ID_SIZE], int64_t received);
 /* True for exactly 36 characters of lower-case UUIDv7 text. */
 bool id_valid(const char *text);
 
-/* Milliseconds since the epoch of a valid id. */
-int64_t id_milliseconds(const char *id);
-
 #endif

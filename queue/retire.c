@@ -59,8 +59,12 @@ static int write_reason(const struct spool *spool, enum queue queue, const char 
     text[length++] = '\n';
 
     const int *directories = spool->directories[queue];
+    /* tmp/ is the whole group's: what lies there under our name, be it a link to somewhere else, is
+     * not written through. */
+    if (unlinkat(directories[QUEUE_TMP], file_name, 0) < 0 && errno != ENOENT)
+        return errno;
     int descriptor = openat(directories[QUEUE_TMP], file_name,
-                            O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, SPOOL_FILE_MODE);
+                            O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, SPOOL_FILE_MODE);
     if (descriptor < 0)
         return errno;
     ssize_t n = write(descriptor, text, length);

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,6 +38,23 @@ static int directory_make(int parent, const char *name)
     if (fchmodat(parent, name, SPOOL_DIRECTORY_MODE, 0) < 0)
         return errno;
     return 0;
+}
+
+/* Syncs the directory that a path's last part stands in, so that the spool itself outlives a power
+ * cut. One that we may not read was not made by us, nor was the spool in it. */
+static int parent_sync(const char *path)
+{
+    char *copy = strdup(path);
+    if (copy == NULL)
+        return ENOMEM;
+    int parent = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int error = parent < 0 ? errno : 0;
+    if (error == 0 && fsync(parent) < 0)
+        error = errno;
+    if (parent >= 0)
+        close(parent);
+    free(copy);
+    return error == EACCES ? 0 : error;
 }
 
 static int directory_open(int parent, const char *name, bool make, int *descriptor)
@@ -76,6 +94,8 @@ static int spool_open_as(struct spool *spool, const char *path, bool make)
         error = queue_open(spool, (enum queue)queue, make);
     if (error == 0 && make && fsync(spool->root) < 0)
         error = errno;
+    if (error == 0 && make)
+        error = parent_sync(path);
     if (error != 0)
         spool_close(spool);
     return error;
@@ -138,10 +158,10 @@ char *spool_directory_path(const struct spool *spool, enum queue queue,
     return path;
 }
 
-int spool_room(const struct spool *spool, uint64_t *bytes, uint64_t *files)
+int spool_room(const struct spool *spool, enum queue queue, uint64_t *bytes, uint64_t *files)
 {
     struct statvfs room;
-    if (fstatvfs(spool->root, &room) < 0)
+    if (fstatvfs(spool->directories[queue][QUEUE_TMP], &room) < 0)
         return errno;
     *bytes = (uint64_t)room.f_bavail * room.f_frsize;
     /* btrfs and some others have no fixed table of inodes and say 0 of 0. */

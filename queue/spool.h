@@ -7,18 +7,19 @@
  * A message's state is which file exists; every change of state is one rename or one unlink, so
  * there is no moment, whatever is killed, at which it has no state or two:
  *
- *     file                 state                         who moves it on, and how
- *     ----                 -----                         ------------------------
- *     tmp/ID               being received, unacknowledged  smtpd: rename to new/ID, or unlink
- *     new/ID               complete, to be stored or sent  storer, relay: see below
- *     cur/ID               store: stored, kept a while     storer: unlink after another, idle
- * insert relay: tried, to be tried again relay: unlink when done failed/ID (+.reason) given up,
- * with the reason       reaper: unlink after the retention none                 done, or never
- * accepted
+ *     file        state                               who moves it on, and how
+ *     ----        -----                               ------------------------
+ *     tmp/ID      being received, not acknowledged    smtpd: rename to new/ID, or unlink
+ *     new/ID      complete, to be stored or sent      storer: unlink, or rename to cur/ID
+ *                                                     relay: cur/ID written, then unlink
+ *     cur/ID      of store/: stored, kept a while     storer: inserted once more, then unlink
+ *                 of relay/: tried, to be tried again relay: unlink when done
+ *     failed/ID   given up; ID.reason says why        reaper: unlink after the retention
+ *     none        done, or never accepted
  *
  * Crash argument, by what dies between two steps:
- * - smtpd before the rename: tmp/ID is left, was never acknowledged, and is swept by reaper after
- * 36 hours; no reader ever looks into tmp/.
+ * - smtpd before the rename: tmp/ID is left, was never acknowledged, and is swept by reaper after 36
+ *   hours; no reader ever looks into tmp/.
  * - smtpd between the rename and the answer: the client was not told, may send again, and that is
  *   another message with another id: SMTP's own at-least-once (RFC 5321, section 6.1).
  * - the power, before the commit is done (queue/commit.h): as if smtpd had died before it; a name
@@ -72,8 +73,8 @@ int spool_lock(const struct spool *spool, enum queue queue);
 char *spool_directory_path(const struct spool *spool, enum queue queue,
                            enum queue_directory directory);
 
-/* Room that an unprivileged user may still fill: bytes, and files (UINT64_MAX where the file system
- * does not count them). Returns 0 or an errno value. */
-int spool_room(const struct spool *spool, uint64_t *bytes, uint64_t *files);
+/* Room that an unprivileged user may still fill on the file system of a queue: bytes, and files
+ * (UINT64_MAX where the file system does not count them). Returns 0 or an errno value. */
+int spool_room(const struct spool *spool, enum queue queue, uint64_t *bytes, uint64_t *files);
 
 #endif

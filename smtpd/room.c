@@ -8,7 +8,7 @@
 enum reply room_check(const struct spool *spool, uint64_t min_free, uint64_t declared)
 {
     uint64_t bytes, files;
-    int error = spool_room(spool, &bytes, &files);
+    int error = spool_room(spool, QUEUE_STORE, &bytes, &files);
 
     if (error != 0) {
         log_error("room_unknown", LOG_TEXT("path", spool->path), LOG_ERRNO(error));

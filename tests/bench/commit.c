@@ -108,9 +108,10 @@ int main(int argc, char **argv)
             struct commit commit;
             if (commit_open(&commit, &spool) != 0)
                 die("commit_open");
-            if (method == COMMIT_SYNCFS && commit.method != COMMIT_SYNCFS)
+            struct commit_queue *store = &commit.queues[QUEUE_STORE];
+            if (method == COMMIT_SYNCFS && store->method != COMMIT_SYNCFS)
                 break;
-            commit.method = (enum commit_method)method;
+            store->method = (enum commit_method)method;
             double rates[RUNS];
             unsigned long before = flushes(argv[1]);
             for (int run = 0; run < RUNS; run++) {

@@ -41,20 +41,6 @@ static void refuses_a_length_that_overflows(void **state)
     buffer_free(&buffer);
 }
 
-static void consumes_from_the_front(void **state)
-{
-    (void)state;
-    struct buffer buffer;
-    buffer_init(&buffer, 100);
-    buffer_append_string(&buffer, "hello world");
-    buffer_consume(&buffer, 6);
-    assert_int_equal(buffer.length, 5);
-    assert_memory_equal(buffer.data, "world", 5);
-    buffer_consume(&buffer, 99);
-    assert_int_equal(buffer.length, 0);
-    buffer_free(&buffer);
-}
-
 static void prints_whole_or_not_at_all(void **state)
 {
     (void)state;
@@ -72,7 +58,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(appends_up_to_the_maximum),
         cmocka_unit_test(refuses_a_length_that_overflows),
-        cmocka_unit_test(consumes_from_the_front),
         cmocka_unit_test(prints_whole_or_not_at_all),
     };
     return cmocka_run_group_tests_name("common/buffer", tests, NULL, NULL);

@@ -14,7 +14,7 @@ static void use_method(struct commit *commit, const struct scratch *scratch,
     assert_int_equal(commit_open(commit, &scratch->spool), 0);
     if (method == COMMIT_FSYNC) {
         commit_close(commit);
-        commit->method = COMMIT_FSYNC;
+        commit->queues[QUEUE_STORE].method = COMMIT_FSYNC;
     }
 }
 
@@ -97,9 +97,10 @@ static void a_failed_sync_withdraws_the_group(void **state)
     struct scratch *scratch = *state;
     struct commit commit;
     use_method(&commit, scratch, COMMIT_SYNCFS);
-    commit.method = COMMIT_SYNCFS;
-    int real = commit.sync_descriptor;
-    commit.sync_descriptor = -1; /* syncfs fails with EBADF */
+    struct commit_queue *store = &commit.queues[QUEUE_STORE];
+    store->method = COMMIT_SYNCFS;
+    int real = store->sync_descriptor;
+    store->sync_descriptor = -1; /* syncfs fails with EBADF */
     struct writer writers[2], *group[] = {&writers[0], &writers[1]};
     char ids[2][ID_SIZE];
     for (int i = 0; i < 2; i++) {
@@ -116,7 +117,7 @@ static void a_failed_sync_withdraws_the_group(void **state)
         assert_false(scratch_exists(scratch, QUEUE_NEW, ids[i]));
         assert_false(scratch_exists(scratch, QUEUE_TMP, ids[i]));
     }
-    commit.sync_descriptor = real;
+    store->sync_descriptor = real;
     commit_close(&commit);
 }
 
@@ -212,7 +213,7 @@ static void a_memory_file_system_gets_fsync(void **state)
     struct commit commit;
     char id[ID_SIZE];
     assert_int_equal(commit_open(&commit, &scratch->spool), 0);
-    assert_int_equal(commit.method, COMMIT_FSYNC);
+    assert_int_equal(commit.queues[QUEUE_STORE].method, COMMIT_FSYNC);
     commit_close(&commit);
     message_put(scratch, id, "body", 4);
     check_message(scratch, id, "body", 4);

@@ -52,6 +52,22 @@ static void sets_aside_with_the_reason(void **state)
     assert_false(scratch_exists(scratch, QUEUE_TMP, "foreign.reason"));
 }
 
+static void does_not_write_through_a_planted_link(void **state)
+{
+    struct scratch *scratch = *state;
+    int tmp = scratch_directory(scratch, QUEUE_TMP);
+    scratch_write(scratch, QUEUE_CUR, "victim", "precious", 8);
+    assert_int_equal(symlinkat("../cur/victim", tmp, "foreign.reason"), 0);
+    scratch_write(scratch, QUEUE_NEW, "foreign", "body", 4);
+    assert_int_equal(retire_set_aside(&scratch->spool, QUEUE_STORE, QUEUE_NEW, "foreign", "why"),
+                     0);
+    size_t length;
+    char *bytes = scratch_read(scratch, QUEUE_CUR, "victim", &length);
+    assert_string_equal(bytes, "precious");
+    free(bytes);
+    check_file(scratch, "foreign.reason", "why\n");
+}
+
 static void never_replaces_what_is_there(void **state)
 {
     struct scratch *scratch = *state;
@@ -177,6 +193,7 @@ int main(void)
         TEST(moves_and_removes),
         TEST(what_is_gone_is_no_error),
         TEST(sets_aside_with_the_reason),
+        TEST(does_not_write_through_a_planted_link),
         TEST(never_replaces_what_is_there),
         TEST(a_long_name_gets_an_id),
         TEST(a_directory_can_be_set_aside),
