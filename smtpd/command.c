@@ -51,13 +51,20 @@ static bool argument_fits(enum argument wanted, struct slice argument)
     return wanted == ARGUMENT_ANY || (wanted == ARGUMENT_NONE) == (argument.length == 0);
 }
 
+static struct slice first_word(struct slice line)
+{
+    size_t length = 0;
+
+    while (length < line.length && ascii_is_graph(line.start[length]))
+        length++;
+    return slice_make(line.start, length);
+}
+
 struct command command_parse(struct slice line)
 {
     struct command command = {.verb = COMMAND_UNKNOWN};
-    struct slice word = {line.start, 0};
+    struct slice word = first_word(line);
 
-    while (word.length < line.length && ascii_is_graph(line.start[word.length]))
-        word.length++;
     command.argument = slice_trim_start(slice_trim_end(slice_from(line, word.length)));
     if (word.length == 0 || (word.length < line.length && line.start[word.length] != ' ')) {
         command.verb = COMMAND_MALFORMED;
@@ -71,4 +78,43 @@ struct command command_parse(struct slice line)
         break;
     }
     return command;
+}
+
+/* A line that has a CR, an LF or a NUL in it is more than one, and the second may be anything. */
+static bool is_one_line(struct slice line)
+{
+    for (size_t i = 0; i < line.length; i++)
+        if (line.start[i] == '\r' || line.start[i] == '\n' || line.start[i] == '\0')
+            return false;
+    return true;
+}
+
+struct slice command_loggable(struct slice line)
+{
+    const struct slice nothing = {0};
+    struct command command = command_parse(line);
+
+    if (!is_one_line(line))
+        return nothing;
+    switch (command.verb) {
+    case COMMAND_UNIMPLEMENTED:
+    case COMMAND_FOREIGN:
+    case COMMAND_UNKNOWN:
+    case COMMAND_MALFORMED:
+        return nothing;
+    case COMMAND_HELO:
+    case COMMAND_EHLO:
+        return line;
+    case COMMAND_MAIL:
+        if (slice_starts_nocase(command.argument, slice_of("FROM:")))
+            return line;
+        break;
+    case COMMAND_RCPT:
+        if (slice_starts_nocase(command.argument, slice_of("TO:")))
+            return line;
+        break;
+    default:
+        break;
+    }
+    return first_word(line);
 }

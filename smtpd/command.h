@@ -32,4 +32,10 @@ struct command {
  * into `line`. */
 struct command command_parse(struct slice line);
 
+/* What of a refused line may stand in a log: passwords (AUTH) and message content (a client that
+ * sends its message although DATA was refused) must not. HELO and EHLO whole, MAIL and RCPT whole
+ * where they have the shape of the command, any other verb that we know without its argument, and
+ * of all else nothing. Points into `line`. */
+struct slice command_loggable(struct slice line);
+
 #endif

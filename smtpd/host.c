@@ -2,6 +2,7 @@
 #include "smtpd/host.h"
 
 #include "common/log.h"
+#include "smtpd/command.h"
 #include "smtpd/connection.h"
 #include "smtpd/counters.h"
 #include "smtpd/message.h"
@@ -96,11 +97,14 @@ static void log_refusal(struct connection *connection, enum reply reply, struct 
     const struct transaction *transaction = session->transaction;
     char client[ADDRESS_TEXT_SIZE];
 
+    struct slice shown = command_loggable(line);
+
     address_text(&connection->client, client);
     log_info("refused", LOG_TEXT("client", client), LOG_TEXT("helo", session->helo),
              LOG_TEXT("from", transaction != NULL ? transaction->sender : NULL),
              LOG_NUMBER("code", reply_code(reply)), LOG_TEXT("status", reply_enhanced(reply)),
-             LOG_TEXT("reason", reply_text(reply)), LOG_BYTES("line", line.start, line.length));
+             LOG_TEXT("reason", reply_text(reply)), LOG_BYTES("line", shown.start, shown.length),
+             LOG_NUMBER("length", line.length));
 }
 
 static void note_reply(struct session *session, enum reply reply, struct slice line)

@@ -284,6 +284,27 @@ def test_log_of_a_message(programs, spool):
     assert "secretly" not in smtpd.text()
 
 
+def test_log_has_no_password_and_no_content(programs, spool):
+    smtpd = programs.smtpd(spool, LOG_LEVEL="debug", SMTPD_REJECT_RECIPIENTS="bad@",
+                           SMTPD_MAX_ERRORS=1000, SMTPD_ERROR_DELAY=0)
+    with smtpd.session("E") as client:
+        client.command("AUTH PLAIN hidden", 502)
+        client.command("MAIL FROM:<a@c.example>", 250)
+        client.command("RCPT TO:<bad@t.example>", 550)
+        client.command("DATA", 554)
+        client.command("BDAT 6 LAST", 502)
+        for line in (b"Subject: hidden", b"", b" hidden", b"hidden", b"Mail us what is hidden",
+                     b"Data that is hidden", b"EHLO x\nhidden", b"hidden\0", b"x" * 3000 + b"hidden",
+                     b"."):
+            client.command(line, (500, 501, 503))
+        client.alive()
+    smtpd.stop()
+    assert "hidden" not in smtpd.text()
+    assert smtpd.log(event="refused", line="RCPT TO:<bad@t.example>", code=550)
+    assert smtpd.log(event="refused", line="DATA", code=554)
+    assert smtpd.log(event="refused", line="", code=502, length=len("AUTH PLAIN hidden"))
+
+
 def test_log_lines_are_short_and_clean(programs, spool):
     smtpd = programs.smtpd(spool, LOG_LEVEL="debug")
     with smtpd.session("G") as client:

@@ -81,10 +81,52 @@ static void reads_verbs_and_arguments(void **state)
     }
 }
 
+/* What stands here as NULL is not logged at all. */
+static void what_is_secret_is_not_logged(void **state)
+{
+    static const struct {
+        const char *line, *want;
+    } lines[] = {
+        {"EHLO not a name", "EHLO not a name"},
+        {"helo x", "helo x"},
+        {"MAIL FROM:<a@b> SIZE=x", "MAIL FROM:<a@b> SIZE=x"},
+        {"mail from: <a", "mail from: <a"},
+        {"Mail me the secret", "Mail"},
+        {"RCPT TO:<b@c>", "RCPT TO:<b@c>"},
+        {"rcpt our secret", "rcpt"},
+        {"MAIL", "MAIL"},
+        {"DATA secret", "DATA"},
+        {"VRFY secret", "VRFY"},
+        {"NOOP secret", "NOOP"},
+        {"Help me with the secret", "Help"},
+        {"AUTH PLAIN secret", NULL},
+        {"BDAT 6 LAST", NULL},
+        {"GET /secret HTTP/1.1", NULL},
+        {"Subject: secret", NULL},
+        {"secret", NULL},
+        {" EHLO secret", NULL},
+        {"", NULL},
+        {"EHLO x\nsecret", NULL},
+        {"MAIL FROM:<a@b>\rsecret", NULL},
+        {"DATA\nsecret", NULL},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++) {
+        const char *want = lines[i].want != NULL ? lines[i].want : "";
+        struct slice got = command_loggable(slice_of(lines[i].line));
+        if (!slice_equals(got, slice_of(want)))
+            print_message("%s\n", lines[i].line);
+        assert_true(slice_equals(got, slice_of(want)));
+    }
+    assert_int_equal(command_loggable(slice_make("EHLO x\0secret", 13)).length, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reads_verbs_and_arguments),
+        cmocka_unit_test(what_is_secret_is_not_logged),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
