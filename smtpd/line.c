@@ -69,11 +69,6 @@ size_t line_feed(struct line *line, const char *bytes, size_t length, enum line_
     return length;
 }
 
-bool line_pending(const struct line *line)
-{
-    return line->octets > 0 || line->discarding;
-}
-
 void line_reset(struct line *line)
 {
     free(line->held);

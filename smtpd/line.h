@@ -37,9 +37,6 @@ struct line {
 size_t line_feed(struct line *line, const char *bytes, size_t length, enum line_status *status,
                  struct slice *text);
 
-/* True when a line has begun and not ended. */
-bool line_pending(const struct line *line);
-
 /* Frees what is held; the next octet begins a line. */
 void line_reset(struct line *line);
 

@@ -4,12 +4,18 @@
 #include "smtpd/counters.h"
 #include "smtpd/server.h"
 
+#include <sysexits.h>
+
 static struct config config;
 static struct server server;
 
 static int start(uv_loop_t *loop, void *settings)
 {
-    return server_start(&server, loop, settings);
+    int code = server_start(&server, loop, settings);
+
+    if (code == EX_OK)
+        program_ready();
+    return code;
 }
 
 static void stop(void)

@@ -94,6 +94,14 @@ static bool allocate(struct server *server)
            clients_init(&server->clients, server->connection_limit, seed) && load_policy(server);
 }
 
+static void release(struct server *server)
+{
+    buffer_free(&server->replies);
+    free(server->input);
+    clients_free(&server->clients);
+    policy_free(&server->policy);
+}
+
 static void set_rules(struct server *server)
 {
     const struct config *config = server->config;
@@ -112,7 +120,7 @@ static void set_rules(struct server *server)
 
 int server_start(struct server *server, uv_loop_t *loop, struct config *config)
 {
-    int error, code;
+    int error;
 
     *server = (struct server){.loop = loop, .config = config};
     server->connection_limit = (size_t)config->max_connections;
@@ -136,10 +144,7 @@ int server_start(struct server *server, uv_loop_t *loop, struct config *config)
     uv_timer_init(loop, &server->deadline);
 
     server->listener = (struct listener){.connect_cb = connect_cb, .owner = server};
-    code = listener_start(&server->listener, loop, config);
-    if (code == EX_OK)
-        program_ready();
-    return code;
+    return listener_start(&server->listener, loop, config);
 }
 
 void server_reload(struct server *server)
@@ -176,4 +181,5 @@ void server_settle(struct server *server)
     uv_close((uv_handle_t *)&server->deadline, NULL);
     committer_stop(&server->committer);
     spool_close(&server->spool);
+    release(server);
 }
