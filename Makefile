@@ -185,6 +185,6 @@ clean: ## remove what was built
 .PHONY: help
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' Makefile | sort | while IFS='	' read -r target meaning; do \
-	    printf 'make %-12s %s\n' "$$target" "$$meaning"; done
+	    printf 'make %-13s %s\n' "$$target" "$$meaning"; done
 
 -include $(shell find $(BUILD)/objects -name '*.d' 2>/dev/null)
