@@ -101,7 +101,8 @@ int committer_start(struct committer *committer, uv_loop_t *loop, const struct s
     uv_check_init(loop, &committer->check);
     uv_idle_init(loop, &committer->idle);
     committer->check.data = committer;
-    log_info("committing", LOG_TEXT("method", commit_method_name(committer->commit.queues[QUEUE_STORE].method)));
+    log_info("committing",
+             LOG_TEXT("method", commit_method_name(committer->commit.queues[QUEUE_STORE].method)));
     return 0;
 }
 

@@ -386,17 +386,15 @@ static void link_connection(struct connection *connection)
     counters_add(COUNTER_CONNECTIONS_OPEN, 1);
 }
 
-void connection_accept(struct server *server, uv_stream_t *socket)
+bool connection_accept(struct server *server, uv_stream_t *socket)
 {
     struct connection *connection = calloc(1, sizeof *connection);
     struct sockaddr_storage peer;
     int length = sizeof peer;
 
     if (connection == NULL) {
-        /* Not to accept would leave the socket deaf for good, and there is no handle to accept
-         * into. */
         log_error("no_memory");
-        abort();
+        return false;
     }
     connection->server = server;
     connection->output.stream = (uv_stream_t *)&connection->tcp;
@@ -408,12 +406,13 @@ void connection_accept(struct server *server, uv_stream_t *socket)
     if (uv_accept(socket, (uv_stream_t *)&connection->tcp) != 0 ||
         uv_tcp_getpeername(&connection->tcp, (struct sockaddr *)&peer, &length) != 0) {
         connection_close(connection);
-        return;
+        return true;
     }
     connection->client = address_from((struct sockaddr *)&peer);
     uv_tcp_nodelay(&connection->tcp, 1);
     session_event(&connection->session, admit(connection), REPLY_UNSET);
     connection_proceed(connection);
+    return true;
 }
 
 void connection_end_all(struct server *server, enum session_event event)

@@ -47,8 +47,9 @@ struct connection {
     bool closing;
 };
 
-/* Accepts the connection that waits on a listening socket. It frees itself when it is over. */
-void connection_accept(struct server *server, uv_stream_t *socket);
+/* Accepts the connection that waits on a listening socket; false when there is no memory for it. It
+ * frees itself when it is over. */
+bool connection_accept(struct server *server, uv_stream_t *socket);
 
 /* To be called after an event was given to the session: sends replies, uses input that waits, and
  * sees what to wait for. The connection may be closed afterwards, but is not freed before the

@@ -21,6 +21,17 @@ enum { FIRST_PASSED = 3, PASSED_MAX = 1000 };
  * takes megabytes. Accepted sockets inherit it. */
 enum { SEND_BUFFER = 32 * 1024 };
 
+/* A connection that is not accepted would leave its socket deaf for good (libuv waits until it is),
+ * and to be accepted it needs a handle. So each socket has one that needs no memory, in which
+ * connections are only closed; while that is being done the next one waits. */
+struct listener_socket {
+    uv_tcp_t tcp;
+    uv_tcp_t refused;
+    bool refusing; /* `refused` is open or closing */
+    bool waiting;  /* there is one more to be refused */
+    struct listener *listener;
+};
+
 /* Sockets passed by the supervisor (sd_listen_fds(3)): LISTEN_FDS of them from descriptor 3 on. A
  * LISTEN_PID that is another process's says that they were not meant for us. False when the number
  * makes no sense. */
@@ -59,14 +70,56 @@ static void log_listening(uv_tcp_t *socket)
     log_info("listening", LOG_TEXT("address", text));
 }
 
-static void connection_cb(uv_stream_t *socket, int status)
+static void release(struct listener *listener)
 {
-    struct listener *listener = socket->data;
+    if (--listener->open == 0)
+        free(listener->sockets);
+}
 
+static void take_or_refuse(struct listener_socket *socket);
+
+static void refused_cb(uv_handle_t *handle)
+{
+    struct listener_socket *socket = handle->data;
+
+    socket->refusing = false;
+    if (socket->waiting && !uv_is_closing((uv_handle_t *)&socket->tcp))
+        take_or_refuse(socket);
+    release(socket->listener);
+}
+
+static void closed_cb(uv_handle_t *handle)
+{
+    struct listener_socket *socket = handle->data;
+
+    release(socket->listener);
+}
+
+static void take_or_refuse(struct listener_socket *socket)
+{
+    struct listener *listener = socket->listener;
+    uv_stream_t *stream = (uv_stream_t *)&socket->tcp;
+
+    socket->waiting = false;
+    if (listener->connect_cb(listener->owner, stream))
+        return;
+    socket->waiting = socket->refusing;
+    if (socket->waiting)
+        return;
+    socket->refusing = true;
+    listener->open++;
+    uv_tcp_init(stream->loop, &socket->refused);
+    socket->refused.data = socket;
+    uv_accept(stream, (uv_stream_t *)&socket->refused);
+    uv_close((uv_handle_t *)&socket->refused, refused_cb);
+}
+
+static void connection_cb(uv_stream_t *stream, int status)
+{
     if (status != 0)
         log_warn("accept", LOG_TEXT("error", uv_strerror(status)));
     else
-        listener->connect_cb(listener->owner, socket);
+        take_or_refuse(stream->data);
 }
 
 static int listen_on(uv_tcp_t *socket)
@@ -89,11 +142,13 @@ static int refuse(const char *what, int error)
 
 static uv_tcp_t *add_socket(struct listener *listener, uv_loop_t *loop)
 {
-    uv_tcp_t *socket = &listener->sockets[listener->count++];
+    struct listener_socket *socket = &listener->sockets[listener->count++];
 
-    uv_tcp_init(loop, socket);
-    socket->data = listener;
-    return socket;
+    listener->open++;
+    socket->listener = listener;
+    uv_tcp_init(loop, &socket->tcp);
+    socket->tcp.data = socket;
+    return &socket->tcp;
 }
 
 static int open_passed(struct listener *listener, uv_loop_t *loop, size_t count)
@@ -152,7 +207,7 @@ int listener_start(struct listener *listener, uv_loop_t *loop, const struct conf
     if (!count_passed(&passed))
         return EX_CONFIG;
     wanted = passed > 0 ? passed : config->port >= 0 ? 2 : config->listen.count;
-    listener->count = 0;
+    listener->count = listener->open = 0;
     listener->sockets = calloc(wanted, sizeof *listener->sockets);
     if (listener->sockets == NULL)
         return EX_OSERR;
@@ -171,5 +226,5 @@ int listener_start(struct listener *listener, uv_loop_t *loop, const struct conf
 void listener_stop(struct listener *listener)
 {
     for (size_t i = 0; i < listener->count; i++)
-        uv_close((uv_handle_t *)&listener->sockets[i], NULL);
+        uv_close((uv_handle_t *)&listener->sockets[i].tcp, closed_cb);
 }

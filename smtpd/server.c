@@ -71,9 +71,9 @@ static void fit_descriptors(struct server *server)
     server->connection_limit = fitting;
 }
 
-static void connect_cb(void *owner, uv_stream_t *socket)
+static bool connect_cb(void *owner, uv_stream_t *socket)
 {
-    connection_accept(owner, socket);
+    return connection_accept(owner, socket);
 }
 
 static void released_cb(struct committer *committer)
