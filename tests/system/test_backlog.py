@@ -59,18 +59,6 @@ def test_d6_22_quick_reply_with_the_database_down(programs, spool, database, clu
     drained(spool)
 
 
-def test_storer_started_before_the_database(programs, spool, database, cluster):
-    cluster.stop()
-    storer = programs.start("storer", ready=False, SPOOL=spool, DATABASE_URL=database.url)
-    storer.wait_log(level="warn")
-    id = spool.put()
-    assert not storer.is_ready() and storer.returncode is None
-    cluster.start()
-    storer.wait_ready()
-    drained(spool)
-    stored_once(database, [id])
-
-
 def test_events_lost_while_storer_stood_still(programs, spool, database):
     """More files than the kernel keeps events: libuv does not say that some were lost."""
     events = int(pathlib.Path("/proc/sys/fs/inotify/max_queued_events").read_text())
@@ -106,26 +94,3 @@ def test_files_waiting_at_start(programs, spool, database):
     # Of the same order whatever waits: a batch, and what libpq needs to send it.
     assert most < memory_slack(96 * MIB), f"{before} at start, {most} at most"
     stored_once(database, ids)
-
-
-def test_large_message_among_small_ones(programs, spool, database):
-    small = spool.put_many(500)
-    large = [spool.put(body=b"Subject: large\r\n\r\n" + b"x" * (25 * MIB)) for _ in range(2)]
-    small += spool.put_many(500)
-    storer = programs.storer(spool, database)
-    drained(spool)
-    stored_once(database, small + large)
-    assert database.value("SELECT max(size) FROM messages") > 25 * MIB
-    assert storer.returncode is None
-
-
-def test_poison_between_good_ones(programs, spool, database):
-    good = spool.put_many(300)
-    bad = [spool.put(content=b"not an envelope"), spool.put(content=b""),
-           spool.put(raw=b"torn", size=5000)]
-    good += spool.put_many(300)
-    programs.storer(spool, database)
-    drained(spool)
-    stored_once(database, good)
-    for id in bad:
-        assert id in spool.failed() and spool.reason(id)

@@ -169,6 +169,14 @@ def test_d4_16_no_room(small_disk, programs, kind, lacking):
     assert len(spool.messages()) == 2
 
 
+def test_d4_16_less_room_than_is_kept_free(programs, spool):
+    smtpd = programs.smtpd(spool, SMTPD_MIN_FREE=1 << 62)
+    with smtpd.session("E") as client:
+        client.command("MAIL FROM:<a@c.example>", 452, "4.3.1")
+        client.command("RCPT TO:<b@t.example>", 503, "5.5.1")
+        client.alive()
+
+
 def test_d4_16_spool_taken_away(programs, spool):
     smtpd = programs.smtpd(spool)
     with smtpd.session("E") as client:
