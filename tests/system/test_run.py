@@ -155,7 +155,6 @@ class Clone:
             self.make_run.wait(60)
         forgot = self.make("clean-run")
         left = self.processes()
-        shutil.rmtree(self.path.parent, ignore_errors=True)
         assert forgot.returncode == 0, forgot.stdout
         assert left == {}
 
@@ -182,7 +181,10 @@ def a_clone(name="mayfly", user=None, home_mode=0o755):
     try:
         yield clone
     finally:
-        clone.end()
+        try:
+            clone.end()
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.mark.parametrize("user", [pytest.param(None, id="root" if AS_ROOT else getpass.getuser()),
