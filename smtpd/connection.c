@@ -128,6 +128,8 @@ static void drained_cb(struct output *output, int status)
     struct connection *connection =
         (struct connection *)(void *)((char *)output - offsetof(struct connection, output));
 
+    /* Not only behind a delay: a reply that is to be delayed may have gone behind others that the
+     * client did not take, and has waited with them. */
     connection->session.delayed = false;
     if (status != 0)
         connection_close(connection);
