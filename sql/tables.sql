@@ -40,6 +40,22 @@ COMMENT ON COLUMN messages.size IS 'bytes of raw';
 COMMENT ON COLUMN messages.raw IS 'the message, byte for byte';
 \endif
 
+-- A trigger, not generated columns: those refuse a row that brings its own values, and rows do come
+-- from elsewhere, from a dump or from another program's INSERT. Each partition gets it with ATTACH.
+CREATE OR REPLACE FUNCTION deliveries_parse() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path FROM CURRENT
+AS $$
+BEGIN
+    NEW.username := coalesce(NEW.username, address_username(NEW.recipient));
+    NEW.domain := coalesce(NEW.domain, address_domain(NEW.recipient));
+    RETURN NEW;
+END
+$$;
+
+COMMENT ON FUNCTION deliveries_parse() IS
+    'fills in the username and domain of a delivery that comes without them';
+
 SELECT to_regclass('deliveries') IS NULL AS missing
 \gset
 \if :missing
@@ -70,22 +86,6 @@ COMMENT ON COLUMN deliveries.position IS 'place of the recipient in the envelope
 COMMENT ON COLUMN deliveries.recipient IS 'forward-path as given, without angle brackets';
 COMMENT ON COLUMN deliveries.username IS 'mailbox: address_username(recipient)';
 COMMENT ON COLUMN deliveries.domain IS 'address_domain(recipient)';
-
--- A trigger, not generated columns: those refuse a row that brings its own values, and rows do come
--- from elsewhere, from a dump or from another program's INSERT. Each partition gets it with ATTACH.
-CREATE FUNCTION deliveries_parse() RETURNS trigger
-LANGUAGE plpgsql
-SET search_path FROM CURRENT
-AS $$
-BEGIN
-    NEW.username := coalesce(NEW.username, address_username(NEW.recipient));
-    NEW.domain := coalesce(NEW.domain, address_domain(NEW.recipient));
-    RETURN NEW;
-END
-$$;
-
-COMMENT ON FUNCTION deliveries_parse() IS
-    'fills in the username and domain of a delivery that comes without them';
 
 CREATE TRIGGER deliveries_parse BEFORE INSERT ON deliveries
     FOR EACH ROW WHEN (NEW.username IS NULL OR NEW.domain IS NULL)
