@@ -47,7 +47,7 @@ const struct setting config_settings[] = {
            "bad or refused commands in one connection before 421"),
     NUMBER("SMTPD_MAX_MESSAGES", max_messages, 1, 1000000, "10000", "messages of one connection"),
     NUMBER("SMTPD_MAX_JUNK", max_junk, 1, 1000000000, "1000",
-           "NOOP, RSET, VRFY and the like between two messages before 421"),
+           "NOOP, RSET, VRFY, 4xx and the like between two messages before 421"),
     NUMBER("SMTPD_ERROR_DELAY", error_delay, 0, 60, "1",
            "seconds that each reply is delayed after half of SMTPD_MAX_ERRORS"),
     NUMBER("SMTPD_TIMEOUT", timeout, 1, 86400, "300",

@@ -107,6 +107,20 @@ static void log_refusal(struct connection *connection, enum reply reply, struct 
              LOG_NUMBER("length", line.length));
 }
 
+/* When all recipients that are left are put off, or the policy is broken, it is said once. How many
+ * were refused stands in the line of the message. */
+static bool was_logged(const struct session *session, enum reply reply)
+{
+    struct transaction *transaction = session->transaction;
+
+    if (transaction == NULL || reply_code(reply) / 100 != 4)
+        return false;
+    if (transaction->put_off == reply)
+        return true;
+    transaction->put_off = reply;
+    return false;
+}
+
 static void note_reply(struct session *session, enum reply reply, struct slice line)
 {
     struct connection *connection = connection_of(session);
@@ -117,7 +131,7 @@ static void note_reply(struct session *session, enum reply reply, struct slice l
     counters_reply(reply);
     if (line.length > 0)
         counters_add(COUNTER_COMMANDS, 1);
-    if (reply_code(reply) >= 400)
+    if (reply_code(reply) >= 400 && !(line.length > 0 && was_logged(session, reply)))
         log_refusal(connection, reply, line);
 }
 

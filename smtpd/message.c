@@ -29,6 +29,7 @@ struct message {
 
     uint64_t size; /* octets of content */
     size_t recipients;
+    size_t refused; /* recipients, too */
     struct address client;
     char id[ID_SIZE];
     char *sender;
@@ -108,6 +109,7 @@ struct message *message_open(struct committer *committer, struct transaction *tr
         .owner = owner,
         .stored = transaction->recipients.count > 0,
         .recipients = transaction->recipients.count,
+        .refused = transaction->refused,
         .client = origin->client,
         .sender = strdup(transaction->sender),
         .helo = strdup(origin->helo),
@@ -178,7 +180,7 @@ static void log_end(const struct message *message, int error)
     log_info(message->stored ? "accepted" : "discarded", LOG_TEXT("id", message->id),
              LOG_TEXT("client", client), LOG_TEXT("helo", message->helo),
              LOG_TEXT("from", message->sender), LOG_NUMBER("rcpt", message->recipients),
-             LOG_NUMBER("size", message->size));
+             LOG_NUMBER("refused", message->refused), LOG_NUMBER("size", message->size));
 }
 
 static void done_cb(struct committer_entry *entry)

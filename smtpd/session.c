@@ -16,6 +16,13 @@ static bool is_command(enum session_event event)
     return event >= EVENT_HELO && event <= EVENT_LINE_TOO_LONG;
 }
 
+/* A refusal for now is no error of the client's, but neither is it mail: without a limit one could
+ * have recipients put off for ever. */
+static bool is_junk(const struct transition *transition, enum reply reply)
+{
+    return transition->junk || (reply_code(reply) / 100 == 4 && reply_code(reply) != 421);
+}
+
 /* The limits on what a client may do wrong or in vain. The reply to a message's data is never put
  * aside for one: the client must learn whether to send that message again. */
 static enum reply apply_limits(struct session *session, const struct transition *transition,
@@ -27,7 +34,7 @@ static enum reply apply_limits(struct session *session, const struct transition 
         return reply;
     if (reply_code(reply) / 100 == 5 && session->errors >= session->rules->max_errors)
         return REPLY_TOO_MANY_ERRORS;
-    if (transition->junk && ++session->junk >= session->rules->max_junk)
+    if (is_junk(transition, reply) && ++session->junk >= session->rules->max_junk)
         return REPLY_TOO_MUCH_JUNK;
     return reply;
 }

@@ -112,11 +112,11 @@ struct session {
     struct transaction *transaction; /* NULL outside MAIL to COMMIT */
     char *helo;                      /* NULL before HELO or EHLO */
     uint32_t errors;                 /* 5xx replies */
-    uint32_t junk;                   /* commands since the last message that led to none */
-    uint32_t messages;               /* MAIL commands */
-    uint8_t state;                   /* enum session_state */
-    bool extended;                   /* it was EHLO */
-    bool stopping;                   /* EVENT_SHUTDOWN has come */
+    uint32_t junk;     /* commands since the last message that led to none, or were answered 4xx */
+    uint32_t messages; /* MAIL commands */
+    uint8_t state;     /* enum session_state */
+    bool extended;     /* it was EHLO */
+    bool stopping;     /* EVENT_SHUTDOWN has come */
     bool delayed; /* the replies in `out` are to be held back; the owner clears it when they went */
 };
 

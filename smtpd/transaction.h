@@ -14,10 +14,12 @@
 #include <stdint.h>
 
 struct transaction {
-    char *sender;      /* without brackets; empty for the null sender */
-    uint64_t declared; /* SIZE=, or 0 */
-    bool utf8;         /* SMTPUTF8 */
-    size_t accepted;   /* RCPT commands answered 250, those whose mail is dropped included */
+    char *sender;       /* without brackets; empty for the null sender */
+    uint64_t declared;  /* SIZE=, or 0 */
+    bool utf8;          /* SMTPUTF8 */
+    size_t accepted;    /* RCPT commands answered 250, those whose mail is dropped included */
+    size_t refused;     /* RCPT commands answered otherwise */
+    enum reply put_off; /* the last 4xx reply to one of its commands that was logged, or UNSET */
     struct recipients recipients; /* to be stored */
     struct data data;
     enum reply failure; /* why the message will be refused at its end; UNSET while it will not */

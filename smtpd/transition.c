@@ -50,8 +50,10 @@ static enum reply take_sender(struct session *session, struct slice argument, en
 
 static enum reply take_recipient(struct session *session, struct slice argument, enum reply refusal)
 {
-    (void)refusal;
-    return transaction_add(session->transaction, session->rules, argument);
+    refusal = transaction_add(session->transaction, session->rules, argument);
+    if (refusal != REPLY_UNSET)
+        session->transaction->refused++;
+    return refusal;
 }
 
 static enum reply begin_content(struct session *session, struct slice argument, enum reply refusal)

@@ -50,6 +50,28 @@ def test_junk_limit(programs, spool):
         client.expect_close()
 
 
+def test_recipients_over_the_limit(programs, spool):
+    smtpd = programs.smtpd(spool, SMTPD_MAX_RECIPIENTS=2, SMTPD_MAX_JUNK=50)
+    with smtpd.session("R") as client:
+        client.command("RCPT TO:<c@t.example>", 250)
+        for number in range(30):
+            client.command(f"RCPT TO:<d{number}@t.example>", 452, "4.5.3")
+        client.command("DATA", 354)
+        client.content(b"x")
+        id = client.reply(250).id
+    assert smtpd.wait_log(event="accepted", id=id)["refused"] == "30"
+    assert len(smtpd.log(event="refused", code=452)) == 1
+
+    with smtpd.session("M") as client:
+        client.send("RCPT TO:<b@t.example>\r\n" * 100)
+        codes = []
+        while not codes or codes[-1] != 421:
+            codes.append(client.reply((250, 452, 421)).code)
+        client.expect_close()
+    assert 48 <= len(codes) <= 52
+    assert len(smtpd.log(event="refused")) == 3
+
+
 def test_message_limit(programs, spool):
     smtpd = programs.smtpd(spool, SMTPD_MAX_MESSAGES=3)
     with smtpd.session("E") as client:

@@ -497,8 +497,33 @@ static void too_many_recipients_are_no_error(void **unused)
         says("RCPT TO:<b@t.example>\r\n", "250 2.1.5");
     for (int i = 0; i < 30; i++)
         says("RCPT TO:<c@t.example>\r\n", "452 4.5.3");
+    assert_int_equal(world.session.transaction->refused, 30);
     says("DATA\r\n", "354");
     assert_int_equal(world.session.transaction->recipients.count, 1);
+}
+
+static void recipients_are_not_put_off_for_ever(void **unused)
+{
+    (void)unused;
+    world.rules.max_junk = 30;
+    go_to(SESSION_MAIL);
+    for (int i = 0; i < 3; i++)
+        says("RCPT TO:<b@t.example>\r\n", "250 2.1.5");
+    for (int i = (int)world.session.junk + 1; i < 30; i++)
+        says("RCPT TO:<c@t.example>\r\n", "452 4.5.3");
+    says("RCPT TO:<c@t.example>\r\n", "421 4.7.0");
+    assert_int_equal(world.session.state, SESSION_CLOSED);
+}
+
+static void senders_are_not_put_off_for_ever(void **unused)
+{
+    (void)unused;
+    world.rules.max_junk = 10;
+    world.room = REPLY_NO_SPACE;
+    go_to(SESSION_READY);
+    for (int i = (int)world.session.junk + 1; i < 10; i++)
+        says("MAIL FROM:<a@c.example>\r\n", "452 4.3.1");
+    says("MAIL FROM:<a@c.example>\r\n", "421 4.7.0");
 }
 
 static void junk_ends_the_session_unless_mail_comes(void **unused)
@@ -632,6 +657,8 @@ int main(void)
         TEST(errors_end_the_session),
         TEST(the_last_error_may_be_a_message),
         TEST(too_many_recipients_are_no_error),
+        TEST(recipients_are_not_put_off_for_ever),
+        TEST(senders_are_not_put_off_for_ever),
         TEST(junk_ends_the_session_unless_mail_comes),
         TEST(messages_have_a_limit),
         TEST(replies_are_delayed_after_half_the_errors),
