@@ -183,12 +183,8 @@ static void log_end(const struct message *message, int error)
              LOG_NUMBER("refused", message->refused), LOG_NUMBER("size", message->size));
 }
 
-static void done_cb(struct committer_entry *entry)
+static void end(struct message *message, int error)
 {
-    struct message *message =
-        (struct message *)(void *)((char *)entry - offsetof(struct message, entry));
-    int error = message->stored ? message->writer.error : 0;
-
     log_end(message, error);
     if (error == 0 && message->stored) {
         counters_add(COUNTER_MESSAGES, 1);
@@ -201,12 +197,28 @@ static void done_cb(struct committer_entry *entry)
     message_free(message);
 }
 
+static void done_cb(struct committer_entry *entry)
+{
+    struct message *message =
+        (struct message *)(void *)((char *)entry - offsetof(struct message, entry));
+
+    end(message, message->stored ? message->writer.error : 0);
+}
+
+static void failed_cb(uv_work_t *work, int status)
+{
+    struct message *message = work->data;
+
+    (void)status;
+    message->working = false;
+    end(message, message->error);
+}
+
 static void commit(struct message *message)
 {
-    /* An error of ours makes the writer refuse to finish. */
     if (message->stored && message->error != 0) {
-        writer_abort(&message->writer);
-        message->writer.error = message->error;
+        begin_work(message, undo_cb, failed_cb);
+        return;
     }
     message->entry = (struct committer_entry){
         .writer = message->stored ? &message->writer : NULL,

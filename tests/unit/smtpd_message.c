@@ -8,8 +8,10 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <pthread.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 
 /* An owner, and what it was told. */
 struct owner {
@@ -19,6 +21,17 @@ struct owner {
 };
 
 static uv_loop_t loop;
+static pthread_t loop_thread;
+static int unlinked, unlinked_here; /* files, and those of them by the loop's thread */
+
+/* In place of the C library's. */
+int unlinkat(int directory, const char *path, int flags)
+{
+    unlinked++;
+    unlinked_here += pthread_equal(pthread_self(), loop_thread) != 0;
+    return (int)syscall(SYS_unlinkat, directory, path, flags);
+}
+
 static struct committer committer;
 static int released;
 
@@ -323,6 +336,32 @@ static void a_disk_error_is_told(void **state)
     check_stored(*state, id, 150000);
 }
 
+/* More than there is room for plays the memory that is out. What is there of the message is unlinked
+ * by the pool: the loop's thread does not wait for the disk. */
+static void a_message_that_memory_is_out_for_is_undone_by_the_pool(void **state)
+{
+    static char piece[2 * MESSAGE_HELD_MAX + 2];
+    static const size_t sizes[] = {0, 200000};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        struct owner owner;
+        char id[ID_SIZE];
+        open_message(&owner, 1, id);
+        append(&owner, sizes[i]);
+        unlinked = unlinked_here = 0;
+        loop_thread = pthread_self();
+        message_append(owner.message, slice_make(piece, sizeof piece));
+        message_finish(owner.message);
+        assert_int_equal(owner.ends, 0);
+        uv_run(&loop, UV_RUN_DEFAULT);
+        assert_int_equal(owner.ends, 1);
+        assert_int_equal(owner.error, ENOMEM);
+        assert_int_equal(unlinked, sizes[i] > 0);
+        assert_int_equal(unlinked_here, 0);
+    }
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
 
 int main(void)
@@ -335,6 +374,7 @@ int main(void)
         TEST(messages_of_one_moment_are_one_group),
         TEST(mail_for_nobody_is_dropped),
         TEST(a_disk_error_is_told),
+        TEST(a_message_that_memory_is_out_for_is_undone_by_the_pool),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
