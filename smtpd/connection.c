@@ -19,10 +19,6 @@
 #include <string.h>
 #include <sys/socket.h>
 
-/* How long a client has to hang up. A socket that is closed with input unread resets the
- * connection, and the reset may overtake the last reply. */
-enum { FAREWELL_MS = 2000 };
-
 /* Input that could not be used at once. */
 struct connection_input {
     size_t start, length;
@@ -115,7 +111,7 @@ static void connection_wait(struct connection *connection, enum connection_waiti
         deadline = now + seconds(server->config->error_delay);
         break;
     case WAITING_FAREWELL:
-        deadline = now + FAREWELL_MS;
+        deadline = now + CONNECTION_FAREWELL_MS;
         break;
     }
     set_deadline(connection, deadline);
@@ -417,6 +413,12 @@ bool connection_accept(struct server *server, uv_stream_t *socket)
     return true;
 }
 
+/* It only waits for the client to take a reply or to hang up. */
+static bool has_had_its_time(const struct connection *connection)
+{
+    return output_pending(&connection->output) || connection->waiting == WAITING_FAREWELL;
+}
+
 void connection_end_all(struct server *server, enum session_event event)
 {
     struct connection *next;
@@ -424,11 +426,15 @@ void connection_end_all(struct server *server, enum session_event event)
     for (struct connection *connection = server->connections; connection != NULL;
          connection = next) {
         next = connection->next;
-        session_event(&connection->session, event, REPLY_UNSET);
-        if (event == EVENT_SHUTDOWN_DEADLINE &&
-            (output_pending(&connection->output) || connection->waiting == WAITING_FAREWELL))
+        if (event == EVENT_SHUTDOWN_DEADLINE && has_had_its_time(connection)) {
             connection_close(connection);
-        else
-            connection_proceed(connection);
+            continue;
+        }
+        session_event(&connection->session, event, REPLY_UNSET);
+        if (event == EVENT_SHUTDOWN_DEADLINE)
+            connection->session.delayed = false;
+        connection_proceed(connection);
+        if (event == EVENT_SHUTDOWN_DEADLINE && output_pending(&connection->output))
+            connection_close(connection);
     }
 }

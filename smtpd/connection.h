@@ -17,6 +17,10 @@
 struct connection_input;
 struct message;
 
+/* How long a client has to hang up. A socket that is closed with input unread resets the
+ * connection, and the reset may overtake the last reply. */
+enum { CONNECTION_FAREWELL_MS = 2000 };
+
 /* What the connection is waiting for, which decides what its deadline means. */
 enum connection_waiting {
     WAITING_NOTHING, /* the disk: no deadline, for the client can do nothing about it */
@@ -56,8 +60,9 @@ bool connection_accept(struct server *server, uv_stream_t *socket);
  * loop's next turn. */
 void connection_proceed(struct connection *connection);
 
-/* Gives an event to every session: SHUTDOWN, or SHUTDOWN_DEADLINE, at which also those connections
- * end that only wait for the client to take a reply or to hang up. */
+/* Gives an event to every session: SHUTDOWN, or SHUTDOWN_DEADLINE. After that a connection has
+ * CONNECTION_FAREWELL_MS to end, and none at all where it only waits for the client to take a reply
+ * or to hang up; but one whose message is with the disk stays until it is answered. */
 void connection_end_all(struct server *server, enum session_event event);
 
 #endif

@@ -16,9 +16,9 @@
  * the log, the sockets we listen on, and connections that are refused need the rest. */
 enum { DESCRIPTORS_EACH = 2, DESCRIPTORS_OTHER = 40 };
 
-/* What is in flight when the program is told to stop has this long, so that the rest of
- * PROGRAM_STOP_SECONDS is left for saying good-bye. */
-enum { STOP_MS = (PROGRAM_STOP_SECONDS - 2) * 1000 };
+/* What is in flight when the program is told to stop has this long, so that of PROGRAM_STOP_SECONDS
+ * there is left what a farewell takes, and a second for whatever is late. */
+enum { STOP_MS = (PROGRAM_STOP_SECONDS - 1) * 1000 - CONNECTION_FAREWELL_MS };
 
 uint32_t server_tick(uint64_t milliseconds)
 {

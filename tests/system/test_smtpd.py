@@ -159,6 +159,25 @@ def test_does_not_wait_for_a_client_that_does_not_read(programs, spool):
     client.close()
 
 
+def test_does_not_wait_for_clients_that_send_for_ever(programs, spool):
+    smtpd = programs.smtpd(spool, SMTPD_MAX_ERRORS=4, SMTPD_ERROR_DELAY=2)
+    good, delayed = smtpd.session("D"), smtpd.session("R")
+    for _ in range(3):
+        delayed.command("FOO", 500)
+    delayed.command("DATA", 354)
+    smtpd.send_signal(signal.SIGTERM)
+    while smtpd.returncode is None:
+        for client in (good, delayed):
+            with contextlib.suppress(OSError):
+                client.send(b"and so on\r\n")
+        time.sleep(0.1)
+    assert smtpd.wait() == 0
+    assert smtpd.log(event="stopped") and not smtpd.log(event="stopped_late")
+    assert spool.new() == [] and spool.tmp() == []
+    good.close()
+    delayed.close()
+
+
 def test_killed_leaves_only_whole_messages(programs, spool):
     smtpd = programs.smtpd(spool)
     clients = [smtpd.session("D") for _ in range(10)]
