@@ -128,56 +128,77 @@ static int check_hostname(struct config *config)
 }
 
 /* `*`, a domain, `.domain`, or an address literal. */
-static bool is_domain_entry(struct slice entry)
+static bool is_domain_entry(const char *item)
 {
+    struct slice entry = slice_of(item);
+
     if (slice_equals(entry, slice_of("*")) || path_is_literal(entry))
         return true;
     return path_is_domain(entry.start[0] == '.' ? slice_from(entry, 1) : entry);
 }
 
-static bool is_mailbox_entry(struct slice entry)
+static bool is_mailbox_entry(const char *item)
 {
-    const char *at = strrchr(entry.start, '@');
+    const char *at = strrchr(item, '@');
 
-    if (at == NULL || at == entry.start)
+    if (at == NULL || at == item)
         return false;
     return at[1] == '\0' || path_is_domain(slice_of(at + 1)) || path_is_literal(slice_of(at + 1));
 }
 
-static int check_entries(const struct setting_list *list, const char *name,
-                         bool (*accept)(struct slice entry), const char *expected)
+#define DOMAINS   "a list of domains, .domain for all below it, or *"
+#define MAILBOXES "a list of user@domain, or user@ for any domain"
+
+/* The lists that may be read again, and what may stand in them. */
+static const struct {
+    const char *name;
+    size_t offset;
+    bool (*valid)(const char *item);
+    const char *expected;
+} lists[] = {
+    {"SMTPD_DOMAINS", offsetof(struct config, domains), is_domain_entry, DOMAINS},
+    {"SMTPD_DISCARD_DOMAINS", offsetof(struct config, discard_domains), is_domain_entry, DOMAINS},
+    {"SMTPD_REJECT_SENDERS", offsetof(struct config, reject_senders), is_domain_entry, DOMAINS},
+    {"SMTPD_REJECT_RECIPIENTS", offsetof(struct config, reject_recipients), is_mailbox_entry,
+     MAILBOXES},
+};
+
+enum { LISTS = sizeof lists / sizeof lists[0] };
+
+static struct setting_list *list_at(struct config *config, size_t which)
 {
-    for (size_t i = 0; i < list->count; i++)
-        if (!accept(slice_of(list->items[i])))
-            return refuse(name, expected);
-    return EX_OK;
+    return (struct setting_list *)(void *)((char *)config + lists[which].offset);
+}
+
+static int check_lists(struct config *config)
+{
+    int code = EX_OK;
+
+    for (size_t which = 0; which < LISTS; which++) {
+        const struct setting_list *list = list_at(config, which);
+        for (size_t i = 0; i < list->count; i++) {
+            if (lists[which].valid(list->items[i]))
+                continue;
+            code = refuse(lists[which].name, lists[which].expected);
+            break;
+        }
+    }
+    return code;
 }
 
 int config_check(void *data)
 {
-    static const char domains[] = "a list of domains, .domain for all below it, or *";
-    static const char mailboxes[] = "a list of user@domain, or user@ for any domain";
     struct config *config = data;
-    const int results[] = {
-        check_listen(config),
-        check_hostname(config),
-        check_entries(&config->domains, "SMTPD_DOMAINS", is_domain_entry, domains),
-        check_entries(&config->discard_domains, "SMTPD_DISCARD_DOMAINS", is_domain_entry, domains),
-        check_entries(&config->reject_senders, "SMTPD_REJECT_SENDERS", is_domain_entry, domains),
-        check_entries(&config->reject_recipients, "SMTPD_REJECT_RECIPIENTS", is_mailbox_entry,
-                      mailboxes),
-    };
+    const int codes[] = {check_listen(config), check_hostname(config), check_lists(config)};
 
-    for (size_t i = 0; i < sizeof results / sizeof results[0]; i++)
-        if (results[i] != EX_OK)
-            return results[i];
+    for (size_t i = 0; i < sizeof codes / sizeof codes[0]; i++)
+        if (codes[i] != EX_OK)
+            return codes[i];
     return EX_OK;
 }
 
 void config_reread(struct config *config)
 {
-    settings_list_reread(&config->domains, "SMTPD_DOMAINS", NULL);
-    settings_list_reread(&config->discard_domains, "SMTPD_DISCARD_DOMAINS", NULL);
-    settings_list_reread(&config->reject_senders, "SMTPD_REJECT_SENDERS", NULL);
-    settings_list_reread(&config->reject_recipients, "SMTPD_REJECT_RECIPIENTS", NULL);
+    for (size_t which = 0; which < LISTS; which++)
+        settings_list_reread(list_at(config, which), lists[which].name, lists[which].valid);
 }

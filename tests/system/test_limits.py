@@ -189,3 +189,24 @@ def test_lists_are_read_again(programs, spool, tmp_path):
         wait_for(lambda: code("two@t.example") == 550, "the list is read again")
         assert code("one@t.example") == 250
         during.command("RCPT TO:<b@t.example>", 250)
+
+
+def test_typing_error_in_a_list_lifts_no_block(programs, spool, tmp_path):
+    rejected = tmp_path / "rejected"
+    rejected.write_text("spam.example\n")
+    smtpd = programs.smtpd(spool, SMTPD_REJECT_SENDERS=f"@{rejected}")
+
+    def code(sender):
+        with smtpd.session("E") as client:
+            return client.command(f"MAIL FROM:<{sender}>").code
+
+    assert (code("a@spam.example"), code("a@c.example")) == (550, 250)
+    rejected.write_text("junk.example\nspam example\n")
+    smtpd.send_signal(signal.SIGHUP)
+    assert smtpd.wait_log(event="list_invalid")["entry"] == "spam example"
+    wait_for(lambda: code("a@c.example") == 451, "451 while the list is broken")
+    assert code("a@spam.example") in (451, 550)
+    rejected.write_text("spam.example\njunk.example\n")
+    smtpd.send_signal(signal.SIGHUP)
+    wait_for(lambda: code("a@junk.example") == 550, "the list is read again")
+    assert (code("a@spam.example"), code("a@c.example")) == (550, 250)
