@@ -1,6 +1,7 @@
 /* The table of settings, and the checks that need more than a range. */
 #include "smtpd/config.h"
 
+#include "smtpd/ascii.h"
 #include "smtpd/path.h"
 
 #include <arpa/inet.h>
@@ -116,15 +117,26 @@ static int check_listen(const struct config *config)
     return good ? EX_OK : refuse("SMTPD_LISTEN", "a list of address:port or [v6 address]:port");
 }
 
+/* A domain of an address may be UTF-8. The name that we go by may not: it stands in the greeting,
+ * before any client could have asked for more than ASCII (RFC 6531, section 3.7.4). */
+static bool is_hostname(struct slice name)
+{
+    for (size_t i = 0; i < name.length; i++)
+        if (!ascii_is_graph(name.start[i]))
+            return false;
+    return path_is_domain(name) || path_is_literal(name);
+}
+
 static int check_hostname(struct config *config)
 {
     static struct utsname host;
 
     if (config->hostname == NULL && uname(&host) == 0)
         config->hostname = host.nodename;
-    if (config->hostname != NULL && path_is_domain(slice_of(config->hostname)))
+    if (config->hostname != NULL && is_hostname(slice_of(config->hostname)))
         return EX_OK;
-    return refuse("SMTPD_HOSTNAME", "a domain name (when unset, the host's name must be one)");
+    return refuse("SMTPD_HOSTNAME", "a domain name in ASCII, or an address in brackets (when "
+                                    "unset, the host's name must be one)");
 }
 
 /* `*`, a domain, `.domain`, or an address literal. */

@@ -42,6 +42,7 @@ WRONG = [
     ("smtpd", "SMTPD_DOMAINS", "@/nonexistent/domains", "readable file"),
     ("smtpd", "SMTPD_REJECT_RECIPIENTS", "nobody", "user@"),
     ("smtpd", "SMTPD_HOSTNAME", "not a name", "name"),
+    ("smtpd", "SMTPD_HOSTNAME", "[192.0.2]", "in brackets"),
     *((name, "LOG_LEVEL", "loud", "error, warn, info, debug") for name in PROGRAMS),
     *((name, "READY_FD", "999", "descriptor") for name in PROGRAMS),
     *((name, "READY_FD", "x", "whole number") for name in PROGRAMS),
@@ -63,6 +64,17 @@ def test_wrong_value(programs, spool, name, setting, value, expected, argument):
     assert setting in done.stderr and value in done.stderr, done.stderr
     assert "expected=" in done.stderr and expected in done.stderr, done.stderr
     assert not spool.path.exists()
+
+
+def test_hostname_is_ascii(programs, spool):
+    done = programs.run("smtpd", SPOOL=spool, SMTPD_HOSTNAME="\u00e9.example")
+    assert done.returncode == EX_CONFIG
+    assert "SMTPD_HOSTNAME" in done.stderr and "ASCII" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["xn--9ca.example", "[192.0.2.1]", "[IPv6:2001:db8::1]"])
+def test_hostname(programs, name):
+    assert check(programs, SMTPD_HOSTNAME=name)["SMTPD_HOSTNAME"] == name
 
 
 def test_every_wrong_value_is_named(programs, spool):
