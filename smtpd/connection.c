@@ -384,11 +384,27 @@ static void link_connection(struct connection *connection)
     counters_add(COUNTER_CONNECTIONS_OPEN, 1);
 }
 
+/* RFC 5321, section 4.3.1: a client waits for the greeting. One that does not is seldom a mail
+ * server: it is told apart here, and served like all others. */
+static void note_early_talker(const struct connection *connection)
+{
+    char client[ADDRESS_TEXT_SIZE], octet;
+    uv_os_fd_t descriptor;
+
+    if (uv_fileno((const uv_handle_t *)&connection->tcp, &descriptor) != 0 ||
+        recv(descriptor, &octet, 1, MSG_PEEK | MSG_DONTWAIT) <= 0)
+        return;
+    address_text(&connection->client, client);
+    counters_add(COUNTER_EARLY_TALKERS, 1);
+    log_info("early_talker", LOG_TEXT("client", client));
+}
+
 bool connection_accept(struct server *server, uv_stream_t *socket)
 {
     struct connection *connection = calloc(1, sizeof *connection);
     struct sockaddr_storage peer;
     int length = sizeof peer;
+    enum session_event event;
 
     if (connection == NULL) {
         log_error("no_memory");
@@ -408,7 +424,10 @@ bool connection_accept(struct server *server, uv_stream_t *socket)
     }
     connection->client = address_from((struct sockaddr *)&peer);
     uv_tcp_nodelay(&connection->tcp, 1);
-    session_event(&connection->session, admit(connection), REPLY_UNSET);
+    event = admit(connection);
+    if (event == EVENT_CONNECT)
+        note_early_talker(connection);
+    session_event(&connection->session, event, REPLY_UNSET);
     connection_proceed(connection);
     return true;
 }

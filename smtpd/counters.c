@@ -20,6 +20,8 @@ static struct metric metrics[COUNTER_COUNT] = {
     [COUNTER_CONNECTIONS_OPEN] = {.name = "mayfly_smtpd_connections",
                                   .help = "connections that are open",
                                   .type = METRIC_GAUGE},
+    [COUNTER_EARLY_TALKERS] =
+        COUNTER("early_talkers_total", NULL, "connections that spoke before the greeting"),
     [COUNTER_COMMANDS] = COUNTER("commands_total", NULL, "command lines answered"),
     [COUNTER_REPLIES_2XX] = REPLIES("2xx"),
     [COUNTER_REPLIES_3XX] = REPLIES("3xx"),
