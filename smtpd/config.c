@@ -26,7 +26,7 @@
 const struct setting config_settings[] = {
     SETTINGS_COMMON(struct config, common),
     LIST("SMTPD_LISTEN", listen, "127.0.0.1:2525",
-         "addresses to listen on: host:port, [v6]:port; LISTEN_FDS comes before it"),
+         "where to listen: host:port (address or name), [v6]:port; LISTEN_FDS comes before it"),
     NUMBER("PORT", port, 1, 65535, NULL, "shorthand: listen on this port on every address"),
     {.name = "SMTPD_HOSTNAME",
      .type = SETTING_TEXT,
@@ -107,14 +107,49 @@ bool config_parse_address(const char *text, struct sockaddr_storage *address)
     return inet_pton(AF_INET, host, &v4->sin_addr) == 1 && parse_port(colon + 1, &v4->sin_port);
 }
 
-static int check_listen(const struct config *config)
+/* Digits and dots that are no address are a typing error, and not what inet_aton(3) makes of it. */
+static bool is_name(const char *host)
+{
+    return path_is_domain(slice_of(host)) && host[strspn(host, "0123456789.")] != '\0';
+}
+
+struct addrinfo *config_resolve(const char *text)
+{
+    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV};
+    const char *colon = strrchr(text, ':');
+    struct addrinfo *found;
+    char host[NI_MAXHOST];
+    in_port_t port;
+
+    if (colon == NULL || !parse_port(colon + 1, &port) || colon - text >= (ptrdiff_t)sizeof host)
+        return NULL;
+    memcpy(host, text, (size_t)(colon - text));
+    host[colon - text] = '\0';
+    return is_name(host) && getaddrinfo(host, colon + 1, &hints, &found) == 0 ? found : NULL;
+}
+
+static bool is_place(const char *text)
 {
     struct sockaddr_storage address;
+    struct addrinfo *found;
+
+    if (config_parse_address(text, &address))
+        return true;
+    found = config_resolve(text);
+    if (found != NULL)
+        freeaddrinfo(found);
+    return found != NULL;
+}
+
+static int check_listen(const struct config *config)
+{
     bool good = config->listen.count > 0;
 
     for (size_t i = 0; i < config->listen.count; i++)
-        good = good && config_parse_address(config->listen.items[i], &address);
-    return good ? EX_OK : refuse("SMTPD_LISTEN", "a list of address:port or [v6 address]:port");
+        good = good && is_place(config->listen.items[i]);
+    return good ? EX_OK
+                : refuse("SMTPD_LISTEN", "a list of address:port, [v6 address]:port, or name:port "
+                                         "where the name has an address");
 }
 
 /* A domain of an address may be UTF-8. The name that we go by may not: it stands in the greeting,

@@ -4,6 +4,7 @@
 
 #include "common/settings.h"
 
+#include <netdb.h>
 #include <netinet/in.h>
 #include <stddef.h>
 #include <sys/socket.h>
@@ -43,5 +44,9 @@ void config_reread(struct config *config);
 
 /* Reads `192.0.2.1:25` or `[2001:db8::1]:25`; false when it is neither. */
 bool config_parse_address(const char *text, struct sockaddr_storage *address);
+
+/* Reads `name:25`: every address of the name, with the port, for the caller to free (freeaddrinfo).
+ * NULL when it has none, or when it is no name. Blocks while it is looked up. */
+struct addrinfo *config_resolve(const char *text);
 
 #endif

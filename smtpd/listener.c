@@ -29,7 +29,9 @@ struct listener_socket {
     uv_tcp_t refused;
     bool refusing; /* `refused` is open or closing */
     bool waiting;  /* there is one more to be refused */
+    bool closed;   /* `tcp` is */
     struct listener *listener;
+    struct listener_socket *next;
 };
 
 /* Sockets passed by the supervisor (sd_listen_fds(3)): LISTEN_FDS of them from descriptor 3 on. A
@@ -70,29 +72,27 @@ static void log_listening(uv_tcp_t *socket)
     log_info("listening", LOG_TEXT("address", text));
 }
 
-static void release(struct listener *listener)
-{
-    if (--listener->open == 0)
-        free(listener->sockets);
-}
-
 static void take_or_refuse(struct listener_socket *socket);
 
+/* It is freed when both of its handles are closed. */
 static void refused_cb(uv_handle_t *handle)
 {
     struct listener_socket *socket = handle->data;
 
     socket->refusing = false;
-    if (socket->waiting && !uv_is_closing((uv_handle_t *)&socket->tcp))
+    if (socket->closed)
+        free(socket);
+    else if (socket->waiting && !uv_is_closing((uv_handle_t *)&socket->tcp))
         take_or_refuse(socket);
-    release(socket->listener);
 }
 
 static void closed_cb(uv_handle_t *handle)
 {
     struct listener_socket *socket = handle->data;
 
-    release(socket->listener);
+    socket->closed = true;
+    if (!socket->refusing)
+        free(socket);
 }
 
 static void take_or_refuse(struct listener_socket *socket)
@@ -107,7 +107,6 @@ static void take_or_refuse(struct listener_socket *socket)
     if (socket->waiting)
         return;
     socket->refusing = true;
-    listener->open++;
     uv_tcp_init(stream->loop, &socket->refused);
     socket->refused.data = socket;
     uv_accept(stream, (uv_stream_t *)&socket->refused);
@@ -142,10 +141,13 @@ static int refuse(const char *what, int error)
 
 static uv_tcp_t *add_socket(struct listener *listener, uv_loop_t *loop)
 {
-    struct listener_socket *socket = &listener->sockets[listener->count++];
+    struct listener_socket *socket = calloc(1, sizeof *socket);
 
-    listener->open++;
+    if (socket == NULL)
+        return NULL;
     socket->listener = listener;
+    socket->next = listener->sockets;
+    listener->sockets = socket;
     uv_tcp_init(loop, &socket->tcp);
     socket->tcp.data = socket;
     return &socket->tcp;
@@ -156,7 +158,7 @@ static int open_passed(struct listener *listener, uv_loop_t *loop, size_t count)
     for (size_t i = 0; i < count; i++) {
         int descriptor = FIRST_PASSED + (int)i;
         uv_tcp_t *socket = add_socket(listener, loop);
-        int error = uv_tcp_open(socket, descriptor);
+        int error = socket != NULL ? uv_tcp_open(socket, descriptor) : UV_ENOMEM;
         char what[32];
 
         if (error == 0)
@@ -171,52 +173,88 @@ static int open_passed(struct listener *listener, uv_loop_t *loop, size_t count)
 
 /* IPv6 sockets take IPv6 only: whether one socket serves both is a setting of the system, and what
  * SMTPD_LISTEN says should not depend on it. */
-static int open_address(struct listener *listener, uv_loop_t *loop, const char *text)
+static int open_address(struct listener *listener, uv_loop_t *loop, const struct sockaddr *address)
 {
-    struct sockaddr_storage address;
     uv_tcp_t *socket = add_socket(listener, loop);
     int error;
 
-    config_parse_address(text, &address);
-    error = uv_tcp_bind(socket, (struct sockaddr *)&address,
-                        address.ss_family == AF_INET6 ? UV_TCP_IPV6ONLY : 0);
+    if (socket == NULL)
+        return UV_ENOMEM;
+    error = uv_tcp_bind(socket, address, address->sa_family == AF_INET6 ? UV_TCP_IPV6ONLY : 0);
     return error != 0 ? error : listen_on(socket);
 }
 
-/* `PORT`: every address; a host without IPv6 has only half of them. */
+/* A host without IPv6 has only half of the addresses that a name, or `PORT`, stands for. */
+static bool is_absent(int error)
+{
+    return error == UV_EAFNOSUPPORT || error == UV_EADDRNOTAVAIL;
+}
+
+/* A name may have an address twice. */
+static bool stands_before(const struct addrinfo *found, const struct addrinfo *each)
+{
+    while (found != each && (found->ai_addrlen != each->ai_addrlen ||
+                             memcmp(found->ai_addr, each->ai_addr, each->ai_addrlen) != 0))
+        found = found->ai_next;
+    return found != each;
+}
+
+static int open_name(struct listener *listener, uv_loop_t *loop, const char *text)
+{
+    struct addrinfo *found = config_resolve(text);
+    int error = UV_EADDRNOTAVAIL;
+    bool any = false;
+
+    for (const struct addrinfo *each = found; each != NULL; each = each->ai_next) {
+        if (stands_before(found, each))
+            continue;
+        error = open_address(listener, loop, each->ai_addr);
+        any = any || error == 0;
+        if (error != 0 && !is_absent(error))
+            break;
+    }
+    if (found != NULL)
+        freeaddrinfo(found);
+    return any && is_absent(error) ? 0 : error;
+}
+
+static int open_place(struct listener *listener, uv_loop_t *loop, const char *text)
+{
+    struct sockaddr_storage address;
+
+    if (config_parse_address(text, &address))
+        return open_address(listener, loop, (struct sockaddr *)&address);
+    return open_name(listener, loop, text);
+}
+
+/* `PORT`: every address. */
 static int open_port(struct listener *listener, uv_loop_t *loop, long port)
 {
     char text[32];
     int error;
 
     snprintf(text, sizeof text, "0.0.0.0:%ld", port);
-    error = open_address(listener, loop, text);
+    error = open_place(listener, loop, text);
     if (error != 0)
         return refuse(text, error);
     snprintf(text, sizeof text, "[::]:%ld", port);
-    error = open_address(listener, loop, text);
-    return error == 0 || error == UV_EAFNOSUPPORT || error == UV_EADDRNOTAVAIL
-               ? EX_OK
-               : refuse(text, error);
+    error = open_place(listener, loop, text);
+    return error == 0 || is_absent(error) ? EX_OK : refuse(text, error);
 }
 
 int listener_start(struct listener *listener, uv_loop_t *loop, const struct config *config)
 {
-    size_t passed, wanted;
+    size_t passed;
 
+    listener->sockets = NULL;
     if (!count_passed(&passed))
         return EX_CONFIG;
-    wanted = passed > 0 ? passed : config->port >= 0 ? 2 : config->listen.count;
-    listener->count = listener->open = 0;
-    listener->sockets = calloc(wanted, sizeof *listener->sockets);
-    if (listener->sockets == NULL)
-        return EX_OSERR;
     if (passed > 0)
         return open_passed(listener, loop, passed);
     if (config->port >= 0)
         return open_port(listener, loop, config->port);
     for (size_t i = 0; i < config->listen.count; i++) {
-        int error = open_address(listener, loop, config->listen.items[i]);
+        int error = open_place(listener, loop, config->listen.items[i]);
         if (error != 0)
             return refuse(config->listen.items[i], error);
     }
@@ -225,6 +263,6 @@ int listener_start(struct listener *listener, uv_loop_t *loop, const struct conf
 
 void listener_stop(struct listener *listener)
 {
-    for (size_t i = 0; i < listener->count; i++)
-        uv_close((uv_handle_t *)&listener->sockets[i].tcp, closed_cb);
+    for (struct listener_socket *socket = listener->sockets; socket != NULL; socket = socket->next)
+        uv_close((uv_handle_t *)&socket->tcp, closed_cb);
 }

@@ -6,15 +6,12 @@
 #include "smtpd/config.h"
 
 #include <stdbool.h>
-#include <stddef.h>
 #include <uv.h>
 
 struct listener_socket;
 
 struct listener {
     struct listener_socket *sockets;
-    size_t count;
-    size_t open; /* of these, not closed yet */
     /* Somebody waits on a socket: true when he was accepted, false when there is no memory for
      * that, in which case he is turned away. */
     bool (*connect_cb)(void *owner, uv_stream_t *socket);

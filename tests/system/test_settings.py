@@ -38,6 +38,11 @@ WRONG = [
     ("smtpd", "SMTPD_LISTEN", "127.0.0.1", "port"),
     ("smtpd", "SMTPD_LISTEN", "127.0.0.1:70000", "port"),
     ("smtpd", "SMTPD_LISTEN", "::1:25", "port"),
+    ("smtpd", "SMTPD_LISTEN", "127.0.1:25", "port"),
+    ("smtpd", "SMTPD_LISTEN", "localhost", "port"),
+    ("smtpd", "SMTPD_LISTEN", "localhost:smtp", "port"),
+    ("smtpd", "SMTPD_LISTEN", "local host:25", "port"),
+    ("smtpd", "SMTPD_LISTEN", "[127.0.0.1]:25", "port"),
     ("smtpd", "SMTPD_DOMAINS", "t.example,not a domain", "domain"),
     ("smtpd", "SMTPD_DOMAINS", "@/nonexistent/domains", "readable file"),
     ("smtpd", "SMTPD_REJECT_RECIPIENTS", "nobody", "user@"),
@@ -64,6 +69,13 @@ def test_wrong_value(programs, spool, name, setting, value, expected, argument):
     assert setting in done.stderr and value in done.stderr, done.stderr
     assert "expected=" in done.stderr and expected in done.stderr, done.stderr
     assert not spool.path.exists()
+
+
+def test_name_without_an_address(programs, spool):
+    done = programs.run("smtpd", SPOOL=spool, SMTPD_LISTEN="127.0.0.1:0,nobody.invalid:2525",
+                        RES_OPTIONS="timeout:1 attempts:1")
+    assert done.returncode == EX_CONFIG
+    assert "nobody.invalid:2525" in done.stderr and "name has an address" in done.stderr
 
 
 def test_hostname_is_ascii(programs, spool):

@@ -81,6 +81,24 @@ def test_several_addresses(programs, spool):
         smtp.session(("127.0.0.1", port), "E").quit()
 
 
+def addresses_here(name):
+    """The addresses of a name that this machine has, as they are logged."""
+    for family, _, _, _, address in socket.getaddrinfo(name, 0, type=socket.SOCK_STREAM):
+        with contextlib.suppress(OSError), socket.socket(family) as probe:
+            probe.bind(address)
+            yield f"[{address[0]}]" if family == socket.AF_INET6 else address[0]
+
+
+def test_listens_on_every_address_of_a_name(programs, spool):
+    port = free_port()
+    smtpd = programs.smtpd(spool, SMTPD_LISTEN=f"localhost:{port}")
+    hosts = set(addresses_here("localhost"))
+    assert {entry["address"] for entry in smtpd.log(event="listening")} == {
+        f"{host}:{port}" for host in hosts}
+    for host in hosts:
+        smtp.session((host.strip("[]"), port), "E").quit()
+
+
 def test_port_means_every_address(programs, spool):
     port = free_port()
     programs.smtpd(spool, PORT=port, SMTPD_LISTEN=None)
