@@ -38,8 +38,8 @@ extern const size_t config_settings_count;
 /* Checks what the table cannot, and fills in the host's name. 0, or EX_CONFIG after saying why. */
 int config_check(void *config);
 
-/* Reads the lists' files again; what could not be read, or has an entry in it that config_check would
- * refuse, stays as it was and is marked broken. */
+/* Reads the lists' files again. A list that could not be read, or has an entry in it that
+ * config_check would refuse, stays as it was and is marked broken. */
 void config_reread(struct config *config);
 
 /* Reads `192.0.2.1:25` or `[2001:db8::1]:25`; false when it is neither. */

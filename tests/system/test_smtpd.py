@@ -331,8 +331,8 @@ def test_log_has_no_password_and_no_content(programs, spool):
         client.command("DATA", 554)
         client.command("BDAT 6 LAST", 502)
         for line in (b"Subject: hidden", b"", b" hidden", b"hidden", b"Mail us what is hidden",
-                     b"Data that is hidden", b"EHLO x\nhidden", b"hidden\0", b"x" * 3000 + b"hidden",
-                     b"."):
+                     b"Data that is hidden", b"EHLO x\nhidden", b"hidden\0",
+                     b"x" * 3000 + b"hidden", b"."):
             client.command(line, (500, 501, 503))
         client.alive()
     smtpd.stop()

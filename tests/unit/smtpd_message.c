@@ -336,8 +336,8 @@ static void a_disk_error_is_told(void **state)
     check_stored(*state, id, 150000);
 }
 
-/* More than there is room for plays the memory that is out. What is there of the message is unlinked
- * by the pool: the loop's thread does not wait for the disk. */
+/* More than there is room for plays the memory that is out. What is there of the message is
+ * unlinked by the pool: the loop's thread does not wait for the disk. */
 static void a_message_that_memory_is_out_for_is_undone_by_the_pool(void **state)
 {
     static char piece[2 * MESSAGE_HELD_MAX + 2];
