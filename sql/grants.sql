@@ -11,10 +11,11 @@ REVOKE ALL ON FUNCTION
 FROM PUBLIC;
 
 -- storer: rows in, nothing out. INSERT … ON CONFLICT DO NOTHING without columns needs no SELECT;
--- what the trigger of deliveries calls runs with the rights of who inserts.
+-- what parses an address runs with the rights of who inserts.
 GRANT INSERT (id, received_at, mail_from, client, helo, protocol, size, raw)
     ON messages TO mayfly_storer;
-GRANT INSERT (message_id, received_at, position, recipient) ON deliveries TO mayfly_storer;
+GRANT INSERT (message_id, received_at, position, recipient, username, domain)
+    ON deliveries TO mayfly_storer;
 GRANT USAGE ON SEQUENCE deliveries_id_seq TO mayfly_storer;
 GRANT EXECUTE ON FUNCTION
     schema_version(), retention(), make_partitions(date), notify_mailboxes(text[]),

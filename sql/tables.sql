@@ -40,22 +40,6 @@ COMMENT ON COLUMN messages.size IS 'bytes of raw';
 COMMENT ON COLUMN messages.raw IS 'the message, byte for byte';
 \endif
 
--- A trigger, not generated columns: those refuse a row that brings its own values, and rows do come
--- from elsewhere, from a dump or from another program's INSERT. Each partition gets it with ATTACH.
-CREATE OR REPLACE FUNCTION deliveries_parse() RETURNS trigger
-LANGUAGE plpgsql
-SET search_path FROM CURRENT
-AS $$
-BEGIN
-    NEW.username := coalesce(NEW.username, address_username(NEW.recipient));
-    NEW.domain := coalesce(NEW.domain, address_domain(NEW.recipient));
-    RETURN NEW;
-END
-$$;
-
-COMMENT ON FUNCTION deliveries_parse() IS
-    'fills in the username and domain of a delivery that comes without them';
-
 SELECT to_regclass('deliveries') IS NULL AS missing
 \gset
 \if :missing
@@ -87,16 +71,45 @@ COMMENT ON COLUMN deliveries.recipient IS 'forward-path as given, without angle 
 COMMENT ON COLUMN deliveries.username IS 'mailbox: address_username(recipient)';
 COMMENT ON COLUMN deliveries.domain IS 'address_domain(recipient)';
 
-CREATE TRIGGER deliveries_parse BEFORE INSERT ON deliveries
-    FOR EACH ROW WHEN (NEW.username IS NULL OR NEW.domain IS NULL)
-    EXECUTE FUNCTION deliveries_parse();
-COMMENT ON TRIGGER deliveries_parse ON deliveries IS
-    'storer hands over the address alone';
-
 CREATE INDEX deliveries_mailbox ON deliveries (username, received_at DESC);
 COMMENT ON INDEX deliveries_mailbox IS 'the mail of a mailbox, newest first';
 
 CREATE INDEX deliveries_message ON deliveries (message_id);
 COMMENT ON INDEX deliveries_message IS
     'the deliveries of a message whose id the logs or the sender know';
+\endif
+
+-- For rows that come from elsewhere and hold the address alone; storer brings all columns, and the
+-- trigger's WHEN spares its rows the call. Not generated columns: those refuse a row that brings its
+-- own values, as one from a dump does. Each partition gets the trigger with ATTACH.
+CREATE OR REPLACE FUNCTION deliveries_parse() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path FROM CURRENT
+AS $$
+BEGIN
+    NEW.username := coalesce(NEW.username, address_username(NEW.recipient));
+    NEW.domain := coalesce(NEW.domain, address_domain(NEW.recipient));
+    RETURN NEW;
+END
+$$;
+
+COMMENT ON FUNCTION deliveries_parse() IS
+    'fills in the username and domain of a delivery that comes without them';
+
+-- One that was disabled for a restore, and not enabled again, is as good as missing.
+SELECT count(*) FILTER (WHERE tgrelid = 'deliveries'::regclass) = 0 AS missing,
+       count(*) FILTER (WHERE tgenabled IN ('D', 'R')) > 0 AS disabled
+FROM pg_trigger
+WHERE tgname = 'deliveries_parse'
+  AND (tgrelid = 'deliveries'::regclass
+       OR tgrelid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = 'deliveries'::regclass))
+\gset
+\if :missing
+CREATE TRIGGER deliveries_parse BEFORE INSERT ON deliveries
+    FOR EACH ROW WHEN (NEW.username IS NULL OR NEW.domain IS NULL)
+    EXECUTE FUNCTION deliveries_parse();
+COMMENT ON TRIGGER deliveries_parse ON deliveries IS
+    'for rows that come with the address alone';
+\elif :disabled
+ALTER TABLE deliveries ENABLE TRIGGER deliveries_parse;
 \endif

@@ -65,7 +65,7 @@ def test_the_same_message_again_is_no_second_row(database):
 
 
 def test_a_delivery_that_brings_its_mailbox_keeps_it(database):
-    """As a dump restored does: storer hands over the address alone."""
+    """As storer and a dump do; who hands over the address alone gets it parsed."""
     connection = database.connect()
     now = clock(connection)
     id = add_mail(connection, now, ["Bob@A.example"])

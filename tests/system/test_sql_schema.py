@@ -114,6 +114,25 @@ def test_again_while_mail_is_stored_and_read(cluster, database):
     assert database.value("SELECT count(*) FROM emails") == len(stored) + 1
 
 
+@pytest.mark.parametrize("harm", ["DROP TRIGGER deliveries_parse ON deliveries",
+                                  "ALTER TABLE deliveries DISABLE TRIGGER ALL",
+                                  "ALTER TABLE ONLY deliveries DISABLE TRIGGER deliveries_parse",
+                                  "ALTER TABLE {partition} DISABLE TRIGGER ALL"])
+def test_a_trigger_that_is_lost_or_disabled_comes_back(cluster, database, harm):
+    """For the days there are and for those to come."""
+    database.query(harm.format(partition=database.value(
+        "SELECT 'deliveries_' || to_char(now() AT TIME ZONE 'UTC', 'YYYYMMDD')")))
+    assert load(cluster, database) == ""
+    database.query("SELECT make_partitions(current_date + 20)")
+    states = database.query("SELECT tgenabled, count(*) FROM pg_trigger"
+                            " WHERE tgname = 'deliveries_parse' GROUP BY 1")
+    assert states == [("O", 17)]
+    connection = database.connect()
+    add_mail(connection, clock(connection), ["Bob@X.example"])
+    connection.commit()
+    assert database.query("SELECT username, domain FROM emails") == [("bob", "x.example")]
+
+
 def test_a_schema_of_its_own(cluster, empty_database):
     """The tables are made in the first schema of the search path, and the functions stay with them
     whatever path a caller has."""
@@ -181,11 +200,15 @@ INSERT_MESSAGE = ("INSERT INTO messages (id, received_at, mail_from, client, hel
 INSERT_DELIVERY = ("INSERT INTO deliveries (message_id, received_at, position, recipient)"
                    f" SELECT {ID}, now(), n, 'bob@x' FROM generate_series(1, 2) AS n"
                    " ON CONFLICT DO NOTHING")
+INSERT_PARSED = ("INSERT INTO deliveries (message_id, received_at, position, recipient, username,"
+                 f" domain) SELECT {ID}, now(), 1, a, address_username(a), address_domain(a)"
+                 " FROM unnest(ARRAY['bob@x']) AS a ON CONFLICT DO NOTHING")
 
 # What may be done, and by whom. Everybody else is refused.
 ACTS = {
     INSERT_MESSAGE: {"mayfly_storer", "mayfly_reaper"},
     INSERT_DELIVERY: {"mayfly_storer", "mayfly_reaper"},
+    INSERT_PARSED: {"mayfly_storer", "mayfly_reaper"},
     "SELECT make_partitions(current_date + 1)": {"mayfly_storer", "mayfly_reaper"},
     "SELECT notify_mailboxes(ARRAY['bob@x'])": {"mayfly_storer", "mayfly_reaper"},
     "SELECT schema_version(), retention()": set(ROLES),
