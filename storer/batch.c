@@ -171,6 +171,17 @@ static bool make_room(struct batch *batch)
     return true;
 }
 
+/* The fixed part of a delivery's row: its elements in four arrays, each with a length in front. */
+enum { DELIVERY_COST = 4 * 4 + 16 + 8 + 4 };
+
+size_t batch_cost(const struct envelope *envelope)
+{
+    size_t cost = (size_t)envelope->size;
+    for (size_t i = 0; i < envelope->recipients_count; i++)
+        cost += DELIVERY_COST + strlen(envelope->recipients[i]);
+    return cost;
+}
+
 char *batch_add(struct batch *batch, const struct envelope *envelope,
                 enum queue_directory directory, int64_t modified)
 {
@@ -181,6 +192,7 @@ char *batch_add(struct batch *batch, const struct envelope *envelope,
                                 .received = envelope->received,
                                 .modified = modified,
                                 .size = envelope->size,
+                                .cost = batch_cost(envelope),
                                 .delivery = batch->message_ids.count};
     snprintf(message->id, sizeof message->id, "%s", envelope->id);
 
@@ -197,7 +209,7 @@ char *batch_add(struct batch *batch, const struct envelope *envelope,
         room = array_add_room(&batch->raws, (size_t)envelope->size);
     message->deliveries = batch->message_ids.count - message->delivery;
     if (room)
-        batch->bytes += (size_t)envelope->size;
+        batch->bytes += message->cost;
     else
         truncate_to(batch, batch->count - 1);
     return room;
@@ -205,7 +217,7 @@ char *batch_add(struct batch *batch, const struct envelope *envelope,
 
 void batch_remove_last(struct batch *batch)
 {
-    batch->bytes -= (size_t)batch->messages[batch->count - 1].size;
+    batch->bytes -= batch->messages[batch->count - 1].cost;
     truncate_to(batch, batch->count - 1);
 }
 

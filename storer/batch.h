@@ -32,6 +32,7 @@ struct message {
     int64_t received; /* microseconds since 1970 */
     int64_t modified; /* of the file */
     uint64_t size;    /* of the message */
+    size_t cost;      /* batch_cost */
     size_t delivery;  /* its first row in the columns of deliveries */
     size_t deliveries;
 };
@@ -40,7 +41,7 @@ struct batch {
     uint64_t number; /* for the log */
     struct message *messages;
     size_t count, capacity;
-    size_t bytes; /* of raw messages */
+    size_t bytes; /* batch_cost of its messages */
 
     /* messages: one element a message */
     struct array ids, received, senders, clients, helos, protocols, sizes, raws;
@@ -53,6 +54,9 @@ void batch_free(struct batch *batch);
 
 /* Empties it. Storage beyond what `limit` bytes of messages need is given back. */
 void batch_clear(struct batch *batch, size_t limit);
+
+/* What a message takes in a batch, in bytes: itself, and a row for each of its recipients. */
+size_t batch_cost(const struct envelope *envelope);
 
 /* Adds a message. Returns where its `envelope->size` bytes go, to be filled in by the caller or
  * withdrawn by batch_remove_last; NULL when memory is out, with the batch unchanged. A recipient

@@ -33,6 +33,7 @@ static enum database_state away(struct database *database)
 {
     uv_timer_stop(&database->timer);
     database->checked = false;
+    database->made = false;
     metric_set_value(&storer_metrics[METRIC_CONNECTED], 0);
     return DATABASE_AWAY;
 }
@@ -218,10 +219,12 @@ static enum database_state too_much(struct database *database)
 
 static enum database_state make(struct database *database)
 {
-    /* Made already, and missing still: the clock passed midnight, or the retention was changed, in
-     * between. It comes right with the next bounds. */
-    if (database->made)
+    /* Made already, and missing still or again: midnight or a changed retention came between, or
+     * somebody took it away. They are made anew, but after a pause. */
+    if (database->made) {
+        database->made = false;
         return retry(database);
+    }
     transaction_partitions(&database->said, &database->conn, database->batch,
                            plan_next(&database->plan));
     return DATABASE_MAKING;

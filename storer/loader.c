@@ -32,11 +32,11 @@ static void load_message(struct load *load, const struct candidate *candidate,
         say_unreadable(candidate, error);
 }
 
-static bool fits(const struct load *load, uint64_t size)
+static bool fits(const struct load *load, const struct envelope *envelope)
 {
     const struct batch *batch = load->batch;
-    return batch->count == 0 ||
-           (batch->bytes < load->limits.bytes && size <= load->limits.bytes - batch->bytes);
+    return batch->count == 0 || (batch->bytes < load->limits.bytes &&
+                                 batch_cost(envelope) <= load->limits.bytes - batch->bytes);
 }
 
 /* False when the message must wait for the next batch. */
@@ -58,7 +58,7 @@ static bool load_candidate(struct load *load, const struct candidate *candidate)
     bool fitting = true;
     if (reader.envelope.size > BATCH_MESSAGE_MAX)
         set_aside(load, candidate, "larger than 512 MiB, which PostgreSQL cannot be sent");
-    else if (fits(load, reader.envelope.size))
+    else if (fits(load, &reader.envelope))
         load_message(load, candidate, &reader);
     else
         fitting = false;

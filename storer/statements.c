@@ -35,8 +35,9 @@ const char statement_messages[] =
     " AS m (id, received_at, mail_from, client, helo, protocol, size, raw)" WITHIN_BOUNDS;
 
 const char statement_deliveries[] =
-    "INSERT INTO deliveries (message_id, received_at, position, recipient)"
-    " SELECT message_id, received_at, position, recipient"
+    "INSERT INTO deliveries (message_id, received_at, position, recipient, username, domain)"
+    " SELECT message_id, received_at, position, recipient, address_username(recipient),"
+    " address_domain(recipient)"
     " FROM unnest($1::uuid[], $2::timestamptz[], $3::integer[], $4::text[])"
     " AS d (message_id, received_at, position, recipient)" WITHIN_BOUNDS;
 

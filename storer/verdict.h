@@ -9,7 +9,7 @@ enum verdict {
     VERDICT_RECONNECT, /* the wrong server: find another */
     VERDICT_PARTITION, /* a day has no partition: have it made, then the same again */
     VERDICT_REFUSED,   /* a message in it cannot be stored: find it by halving, set it aside */
-    VERDICT_TOO_MUCH,  /* beyond the server's means: halve when it lasts, set nothing aside */
+    VERDICT_TOO_MUCH,  /* beyond its means, or unforeseen: halve when it lasts, set nothing aside */
     VERDICT_SETUP,     /* the database is not set up for us: tell the operator, the same again */
     VERDICT_COUNT
 };

@@ -383,7 +383,7 @@ def test_what_is_no_message_s_fault_is_waited_out(programs, spool, database):
     storer = programs.storer(spool, database)
     expected = []
     for code in ("P0001", "40001", "40P01", "53100", "55P03", "55006", "58030", "XX000", "08000",
-                 "25P02", "72000"):
+                 "25P02", "72000", "54000"):
         database.query("INSERT INTO fault VALUES (%s)", code)
         waiting = spool.put_many(3)
         storer.wait_log(event="database_trouble", sqlstate=code)
@@ -392,7 +392,27 @@ def test_what_is_no_message_s_fault_is_waited_out(programs, spool, database):
         database.query("TRUNCATE fault")
         expected += waiting
         wait_stored(database, spool, expected)
-    assert len(storer.log(event="database_recovered")) == 11
+    assert len(storer.log(event="database_recovered")) == 12
+
+
+def test_an_unforeseen_error_of_one_message_holds_up_no_other(programs, spool, database):
+    """It is not known whose fault it is: the message stays, and is tried again."""
+    database.query("""
+        CREATE FUNCTION odd() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            IF NEW.mail_from = 'odd@c.example' THEN RAISE EXCEPTION 'not today'; END IF;
+            RETURN NEW;
+        END $$;
+        CREATE TRIGGER odd BEFORE INSERT ON messages FOR EACH ROW EXECUTE FUNCTION odd()""")
+    good = spool.put_many(3)
+    odd = spool.put(mail_from="odd@c.example")
+    good += spool.put_many(3)
+    storer = programs.storer(spool, database, STORER_RESCAN=1)
+    wait_for(lambda: ids(database) == sorted(good), "the others are stored", 110)
+    assert odd in spool.new() and not spool.failed()
+    storer.wait_log(event="passed_over", id=odd)
+    database.query("DROP TRIGGER odd ON messages")
+    wait_stored(database, spool, good + [odd])
 
 
 def test_idle_sessions_that_are_ended_come_back(programs, spool, database, role):

@@ -177,7 +177,8 @@ static void no_other_failure_sets_a_message_aside(void **state)
         assert_int_equal(fixture->batch.messages[i].fate, FATE_OPEN);
 }
 
-static void partitions_are_made_once_then_waited_for(void **state)
+/* Somebody may take a partition away again: a restore, a failover that lost the making of it. */
+static void partitions_are_made_anew_after_a_pause(void **state)
 {
     struct fixture *fixture = *state;
     begin_storing(fixture);
@@ -187,6 +188,15 @@ static void partitions_are_made_once_then_waited_for(void **state)
     assert_int_equal(fixture->database.state, DATABASE_STORING);
     step(&fixture->database, DATABASE_PARTITION);
     assert_int_equal(fixture->database.state, DATABASE_PAUSED);
+    fixture->database.checked = true;
+    step(&fixture->database, DATABASE_TIMER);
+    assert_int_equal(fixture->database.state, DATABASE_STORING);
+    step(&fixture->database, DATABASE_PARTITION);
+    assert_int_equal(fixture->database.state, DATABASE_MAKING);
+    step(&fixture->database, DATABASE_DONE);
+    step(&fixture->database, DATABASE_LOST);
+    assert_int_equal(fixture->database.state, DATABASE_AWAY);
+    assert_false(fixture->database.made);
 }
 
 static void a_set_up_error_leaves_the_session_after_a_pause(void **state)
@@ -213,7 +223,7 @@ int main(void)
         TEST(a_commit_after_an_error_does_not),
         TEST(a_refusal_is_narrowed_down),
         TEST(no_other_failure_sets_a_message_aside),
-        TEST(partitions_are_made_once_then_waited_for),
+        TEST(partitions_are_made_anew_after_a_pause),
         TEST(a_set_up_error_leaves_the_session_after_a_pause),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -28,13 +28,18 @@ static void loads_until_the_batch_is_full(void **state)
         message_put(scratch, id, "0123456789", 10);
         candidates[i] = candidate_of(id);
     }
-    static const struct {
+    char id[ID_SIZE];
+    struct envelope one = message_envelope(id);
+    one.size = 10;
+    const size_t cost = batch_cost(&one);
+    const struct {
         size_t messages, bytes, count, want_used;
         bool want_full;
     } rows[] = {
-        {100, 1000, 6, 6, false}, {100, 60, 6, 6, true},    {100, 59, 6, 5, true},
-        {100, 1, 6, 1, true},     {2, 1000, 6, 2, true},    {100, 25, 6, 2, true},
-        {6, 1000, 6, 6, true},    {100, 1000, 0, 0, false},
+        {100, 100 * cost, 6, 6, false},  {100, 6 * cost, 6, 6, true},
+        {100, 6 * cost - 1, 6, 5, true}, {100, 1, 6, 1, true},
+        {2, 100 * cost, 6, 2, true},     {100, 3 * cost - 1, 6, 2, true},
+        {6, 100 * cost, 6, 6, true},     {100, 1000, 0, 0, false},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct batch batch;
@@ -45,10 +50,45 @@ static void loads_until_the_batch_is_full(void **state)
         loader_run(&load);
         assert_int_equal(load.used, rows[i].want_used);
         assert_int_equal(batch.count, rows[i].want_used);
-        assert_int_equal(batch.bytes, 10 * rows[i].want_used);
+        assert_int_equal(batch.bytes, cost * rows[i].want_used);
         assert_int_equal(load.full, rows[i].want_full);
         batch_free(&batch);
     }
+}
+
+/* Memory is bounded by the limit whatever the bytes are for: small messages to many count, too. */
+static void recipients_count_against_the_limit(void **state)
+{
+    struct scratch *scratch = *state;
+    static const char *recipients[5000];
+    for (int i = 0; i < 5000; i++)
+        recipients[i] = "somebody@somewhere.example";
+    struct batch batch;
+    batch_init(&batch);
+    struct load load = load_of(scratch, &batch, 100, 1024 * 1024);
+    char id[ID_SIZE];
+    struct envelope envelope = message_envelope(id);
+    envelope.recipients = recipients;
+    envelope.recipients_count = 5000;
+    assert_in_range(batch_cost(&envelope), 5000 * (16 + 26), 5000 * 100);
+    struct commit commit;
+    assert_int_equal(commit_open(&commit, &scratch->spool), 0);
+    for (int i = 0; i < 8; i++) {
+        struct writer writer, *writers[] = {&writer};
+        id_make(id, envelope.received);
+        assert_int_equal(writer_begin(&writer, &scratch->spool, QUEUE_STORE, &envelope), 0);
+        assert_int_equal(writer_finish(&writer, "x", 1), 0);
+        commit_run(&commit, writers, 1);
+        struct candidate candidate = candidate_of(id);
+        load.candidates = &candidate;
+        load.count = 1;
+        loader_run(&load);
+    }
+    commit_close(&commit);
+    assert_in_range(batch.count, 2, 5);
+    assert_true(batch.bytes <= 1024 * 1024);
+    assert_true(load.full);
+    batch_free(&batch);
 }
 
 static void adds_to_what_is_there(void **state)
@@ -56,9 +96,11 @@ static void adds_to_what_is_there(void **state)
     struct scratch *scratch = *state;
     struct batch batch;
     batch_init(&batch);
-    struct load load = load_of(scratch, &batch, 100, 25);
+    char id[ID_SIZE];
+    struct envelope one = message_envelope(id);
+    one.size = 10;
+    struct load load = load_of(scratch, &batch, 100, 3 * batch_cost(&one) - 1);
     for (int i = 0; i < 3; i++) {
-        char id[ID_SIZE];
         message_put(scratch, id, "0123456789", 10);
         struct candidate candidate = candidate_of(id);
         load.candidates = &candidate;
@@ -241,13 +283,10 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, scratch_setup, scratch_teardown)
     const struct CMUnitTest tests[] = {
-        TEST(loads_until_the_batch_is_full),
-        TEST(adds_to_what_is_there),
-        TEST(sets_aside_and_passes_over),
-        TEST(each_fate_has_its_way_out),
-        TEST(scans_in_steps),
-        TEST(an_empty_directory_is_one_step),
-        TEST(a_directory_that_went_is_noticed),
+        TEST(loads_until_the_batch_is_full),  TEST(recipients_count_against_the_limit),
+        TEST(adds_to_what_is_there),          TEST(sets_aside_and_passes_over),
+        TEST(each_fate_has_its_way_out),      TEST(scans_in_steps),
+        TEST(an_empty_directory_is_one_step), TEST(a_directory_that_went_is_noticed),
         TEST(what_was_kept_is_found_in_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
