@@ -249,6 +249,12 @@ int listener_start(struct listener *listener, uv_loop_t *loop, const struct conf
     listener->sockets = NULL;
     if (!count_passed(&passed))
         return EX_CONFIG;
+    /* A supervisor that opens descriptor 3 for readiness and one that passes sockets from 3 on do not
+     * know of each other: the newline would go to, and the close would end, a socket of ours. */
+    if (config->common.ready_fd >= FIRST_PASSED &&
+        config->common.ready_fd < FIRST_PASSED + (long)passed)
+        return settings_refuse(config_settings, config_settings_count, "READY_FD",
+                               "a descriptor behind those of LISTEN_FDS");
     if (passed > 0)
         return open_passed(listener, loop, passed);
     if (config->port >= 0)

@@ -118,6 +118,18 @@ def test_inherited_sockets(programs, spool):
             smtp.session(listener.getsockname(), "E").quit()
 
 
+def test_readiness_does_not_go_to_an_inherited_socket(programs, spool):
+    with socket.create_server(("127.0.0.1", 0)) as one:
+        start = 'LISTEN_PID=$$ LISTEN_FDS=1; export LISTEN_PID LISTEN_FDS; exec "$0"'
+        ended = subprocess.run(
+            ["bash", "-c", f"{start} 3<&{one.fileno()}", programs.path("smtpd")],
+            env={"SPOOL": str(spool.path), "READY_FD": "3"}, pass_fds=(one.fileno(),),
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 78, ended.stderr
+    assert 'setting=READY_FD value=3 expected="a descriptor behind those of LISTEN_FDS"' in (
+        ended.stderr)
+
+
 def test_inherited_sockets_of_another_process_are_ignored(programs, spool):
     smtpd = programs.smtpd(spool, LISTEN_PID="1", LISTEN_FDS="2")
     smtpd.session("E").quit()
