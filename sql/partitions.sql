@@ -16,7 +16,10 @@ COMMENT ON FUNCTION first_day() IS
 CREATE OR REPLACE FUNCTION partition_name(parent text, day date) RETURNS text
 LANGUAGE sql STABLE
 SET search_path FROM CURRENT
-AS $$SELECT format('%I.%I', current_schema(), parent || '_' || to_char(day, 'YYYYMMDD'))$$;
+AS $$
+    SELECT pg_catalog.format('%I.%I', current_schema(),
+                             parent || '_' || to_char(day::timestamp, 'YYYYMMDD'))
+$$;
 
 COMMENT ON FUNCTION partition_name(text, date) IS
     'name of the partition of a table for a day (UTC), with its schema';
@@ -30,7 +33,7 @@ AS $$
                 WHEN inhdetachpending THEN 'detaching'
                 ELSE 'attached' END
     FROM to_regclass(partition_name(parent, day)) AS child
-    LEFT JOIN pg_inherits ON inhrelid = child
+    LEFT JOIN pg_inherits ON inhrelid = child::oid
 $$;
 
 COMMENT ON FUNCTION partition_state(text, date) IS
@@ -60,7 +63,9 @@ BEGIN
         RETURN true;
     END IF;
 
-    PERFORM pg_advisory_xact_lock(1296128326, 2);
+    -- One at a time, by the lock that ATTACH takes anyway: nobody who may only read can hold it, as
+    -- he could an advisory lock.
+    LOCK TABLE ONLY messages IN SHARE UPDATE EXCLUSIVE MODE;
     FOREACH parent IN ARRAY ARRAY['messages', 'deliveries'] LOOP
         partition := partition_name(parent, day);
         state := partition_state(parent, day);
@@ -68,16 +73,18 @@ BEGIN
         IF state = 'missing' THEN
             -- Rows only come, and then all go at once: a vacuum after inserts would read every
             -- message again, to prepare for years that it will not see.
-            EXECUTE format('CREATE TABLE %s (LIKE %I INCLUDING ALL EXCLUDING COMMENTS) '
-                           'WITH (autovacuum_vacuum_insert_threshold = -1, '
-                           'toast.autovacuum_vacuum_insert_threshold = -1)', partition, parent);
+            EXECUTE pg_catalog.format(
+                'CREATE TABLE %s (LIKE %I INCLUDING ALL EXCLUDING COMMENTS) '
+                'WITH (autovacuum_vacuum_insert_threshold = -1, '
+                'toast.autovacuum_vacuum_insert_threshold = -1)', partition, parent);
         ELSIF state = 'detaching' THEN
             RAISE EXCEPTION 'partition % is being detached', partition
                 USING ERRCODE = 'object_in_use', HINT = 'The reaper finishes it.';
         END IF;
-        EXECUTE format('ALTER TABLE %I ATTACH PARTITION %s FOR VALUES FROM (%L) TO (%L)',
-                       parent, partition, to_char(day, 'YYYY-MM-DD 00:00:00+00'),
-                       to_char(day + 1, 'YYYY-MM-DD 00:00:00+00'));
+        EXECUTE pg_catalog.format(
+            'ALTER TABLE %I ATTACH PARTITION %s FOR VALUES FROM (%L) TO (%L)', parent, partition,
+            to_char(day::timestamp, 'YYYY-MM-DD 00:00:00+00'),
+            to_char((day + 1)::timestamp, 'YYYY-MM-DD 00:00:00+00'));
     END LOOP;
     RETURN true;
 END
@@ -131,21 +138,22 @@ LANGUAGE sql STABLE
 SET search_path FROM CURRENT
 AS $$
     WITH partitions AS (
-        SELECT format('%I.%I', p.relnamespace::regnamespace, c.relname) AS name,
-               format('%I.%I', p.relnamespace::regnamespace, p.relname) AS parent,
+        SELECT pg_catalog.format('%I.%I', p.relnamespace::regnamespace, c.relname) AS name,
+               pg_catalog.format('%I.%I', p.relnamespace::regnamespace, p.relname) AS parent,
                i.inhrelid IS NOT NULL AS attached,
                coalesce(i.inhdetachpending, false) AS pending,
-               right(c.relname, 8) < to_char(first_day(), 'YYYYMMDD') COLLATE "C" AS expired
+               right(c.relname::text, 8)
+                   < to_char(first_day()::timestamp, 'YYYYMMDD') COLLATE "C" AS expired
         FROM pg_class p
         JOIN pg_class c ON c.relnamespace = p.relnamespace
                        AND c.relowner = p.relowner
                        AND c.relkind = 'r'
-                       AND c.relname ~ ('^' || p.relname || '_[0-9]{8}$')
+                       AND c.relname ~ ('^' || p.relname::text || '_[0-9]{8}$')
         LEFT JOIN pg_inherits i ON i.inhrelid = c.oid
-        WHERE p.oid IN ('messages'::regclass, 'deliveries'::regclass)
+        WHERE p.oid IN ('messages'::regclass::oid, 'deliveries'::regclass::oid)
           AND (i.inhparent IS NULL OR i.inhparent = p.oid)
     )
-    SELECT name, parent, step, format(form, parent, name)
+    SELECT name, parent, step, pg_catalog.format(form, parent, name)
     FROM partitions,
     LATERAL (VALUES
         -- An interrupted detach keeps its parent from beginning another one.

@@ -30,16 +30,18 @@ LANGUAGE plpgsql
 SET search_path FROM CURRENT
 AS $$
 DECLARE
-    seconds double precision := extract(epoch FROM period);
+    seconds CONSTANT double precision := extract(epoch FROM period);
+    least   CONSTANT double precision := 1;
+    most    CONSTANT double precision := 366 * 86400;
 BEGIN
-    IF seconds IS NULL OR seconds < 1 OR seconds > 366 * 86400 THEN
+    IF seconds IS NULL OR seconds < least OR seconds > most THEN
         RAISE EXCEPTION 'retention is %; it may be from 1 second to 366 days',
             coalesce(period::text, 'null')
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
     -- Written only when it changes: reaper says it again on every pass.
-    UPDATE settings SET retention = make_interval(secs => seconds)
-    WHERE settings.retention <> make_interval(secs => seconds);
+    UPDATE settings SET retention = pg_catalog.make_interval(secs => seconds)
+    WHERE settings.retention <> pg_catalog.make_interval(secs => seconds);
     RETURN retention();
 END
 $$;

@@ -30,16 +30,32 @@ $$;
 
 -- The owner of partitions must be able to make them. Nobody else may make objects here: functions
 -- that run with their owner's rights look names up in this schema. (PostgreSQL 14 lets everyone.)
--- Once this holds, somebody who does not own the schema may run the script again.
-SELECT has_schema_privilege('mayfly_reaper', :'schema', 'USAGE')
-           AND has_schema_privilege('mayfly_reaper', :'schema', 'CREATE')
-           AND has_schema_privilege('mayfly_storer', :'schema', 'USAGE')
-           AND has_schema_privilege('mayfly_reader', :'schema', 'USAGE')
-           AND NOT has_schema_privilege('mayfly_reader', :'schema', 'CREATE') AS prepared
-\gset
-\if :prepared
-\else
-GRANT USAGE, CREATE ON SCHEMA :"schema" TO mayfly_reaper;
-GRANT USAGE ON SCHEMA :"schema" TO mayfly_storer, mayfly_reader;
-REVOKE CREATE ON SCHEMA :"schema" FROM PUBLIC;
-\endif
+-- Once this holds, somebody who does not own the schema may run the script again; before that, a
+-- GRANT of his may do nothing but warn, and so it is looked at again.
+DO $$
+DECLARE
+    schema CONSTANT text := current_schema();
+BEGIN
+    FOR attempt IN 1..2 LOOP
+        IF has_schema_privilege('mayfly_reaper', schema, 'CREATE')
+            AND has_schema_privilege('mayfly_reaper', schema, 'USAGE')
+            AND has_schema_privilege('mayfly_storer', schema, 'USAGE')
+            AND has_schema_privilege('mayfly_reader', schema, 'USAGE')
+            AND NOT has_schema_privilege('mayfly_storer', schema, 'CREATE')
+            AND NOT has_schema_privilege('mayfly_reader', schema, 'CREATE')
+            AND NOT has_schema_privilege('public', schema, 'CREATE') THEN
+            RETURN;
+        END IF;
+        IF attempt = 1 THEN
+            EXECUTE format('GRANT USAGE, CREATE ON SCHEMA %I TO mayfly_reaper', schema);
+            EXECUTE format('GRANT USAGE ON SCHEMA %I TO mayfly_storer, mayfly_reader', schema);
+            EXECUTE format('REVOKE CREATE ON SCHEMA %I FROM PUBLIC, mayfly_storer, mayfly_reader',
+                           schema);
+        END IF;
+    END LOOP;
+    RAISE EXCEPTION 'in schema %, mayfly_reaper must be able to make objects, and mayfly_storer, '
+        'mayfly_reader and PUBLIC must not', schema
+        USING ERRCODE = 'insufficient_privilege',
+              HINT = 'Run this script as the owner of the schema or as a superuser.';
+END
+$$;

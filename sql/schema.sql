@@ -9,7 +9,7 @@
 -- member of mayfly_reaper once the roles exist). All that is made belongs to mayfly_reaper.
 --
 -- Advisory locks of this database, as (class, number): class 1296128326 is 'MAYF' in ASCII;
--- number 1: schema.sql; 2: making partitions; 3: the reaper at work, a session lock.
+-- number 1: schema.sql; 3: the reaper at work, a session lock. Every login can take them.
 
 \set ON_ERROR_STOP on
 \set QUIET on
@@ -36,7 +36,9 @@ END
 $$;
 
 -- Functions remember this path (SET search_path FROM CURRENT): one schema, and temporary objects
--- last, so that no caller can slip an object of his own under a SECURITY DEFINER function.
+-- last, so that no caller can slip an object of his own under a SECURITY DEFINER function. The
+-- system's come before both; but a function of the schema that fits a call exactly is preferred to
+-- one of theirs that fits by a cast or a polymorphic type: such calls name pg_catalog, or cast.
 SELECT pg_advisory_xact_lock(1296128326, 1) AS locked,
        current_schema() AS schema,
        set_config('search_path', quote_ident(current_schema()) || ', pg_temp', true) AS path

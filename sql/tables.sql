@@ -79,8 +79,8 @@ COMMENT ON INDEX deliveries_message IS
     'the deliveries of a message whose id the logs or the sender know';
 \endif
 
--- For rows that come from elsewhere and hold the address alone; storer brings all columns, and the
--- trigger's WHEN spares its rows the call. Not generated columns: those refuse a row that brings its
+-- For rows that come from elsewhere with the address alone; storer brings all columns, and the WHEN
+-- of the trigger spares its rows the call. Not generated columns: those refuse a row that brings its
 -- own values, as one from a dump does. Each partition gets the trigger with ATTACH.
 CREATE OR REPLACE FUNCTION deliveries_parse() RETURNS trigger
 LANGUAGE plpgsql

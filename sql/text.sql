@@ -14,11 +14,11 @@ DECLARE
     result  text;
 BEGIN
     BEGIN
-        RETURN convert_from(raw, 'UTF8');
+        RETURN pg_catalog.convert_from(raw, 'UTF8');
     EXCEPTION WHEN character_not_in_repertoire THEN NULL;
     END;
     BEGIN
-        RETURN convert_from(raw, 'LATIN1');
+        RETURN pg_catalog.convert_from(raw, 'LATIN1');
     EXCEPTION WHEN character_not_in_repertoire THEN NULL;
     END;
 
@@ -29,9 +29,9 @@ BEGIN
     INTO escaped
     FROM generate_series(1, octet_length(raw), piece) AS at;
     BEGIN
-        result := convert_from(escaped, 'UTF8');
+        result := pg_catalog.convert_from(escaped, 'UTF8');
     EXCEPTION WHEN character_not_in_repertoire THEN
-        result := convert_from(escaped, 'LATIN1');
+        result := pg_catalog.convert_from(escaped, 'LATIN1');
     END;
     RETURN replace(replace(result, E'\x01b', E'\uFFFD'), E'\x01a', E'\x01');
 END

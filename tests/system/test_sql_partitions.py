@@ -191,6 +191,20 @@ def test_making_gives_up_soon_when_it_must_wait(database):
     assert database.value("SELECT make_partitions(%s)", today(database) + 20 * DAY)
 
 
+def test_a_login_that_may_do_nothing_keeps_nobody_from_making(cluster, database):
+    """By any advisory lock: everybody can take those."""
+    cluster.execute("CREATE ROLE idle_hand LOGIN")
+    holder = database.connect("idle_hand")
+    try:
+        with holder.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_lock(1296128326, number)"
+                           " FROM generate_series(1, 9) AS number")
+        assert database.value("SELECT make_partitions(%s)", today(database) + 20 * DAY)
+    finally:
+        holder.close()
+        cluster.execute("DROP ROLE idle_hand")
+
+
 # Letting go
 
 def with_old_mail(database, ages):

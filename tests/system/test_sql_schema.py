@@ -325,6 +325,50 @@ def test_by_the_owner_of_the_database(cluster, owner):
             assert cursor.fetchone() == ("mayfly_reaper",)
 
 
+def test_by_an_owner_of_the_database_who_does_not_own_the_schema(cluster, owner):
+    """As PostgreSQL 14's public is: everybody may make objects in it, and he cannot forbid it."""
+    def as_superuser(sql):
+        with contextlib.closing(cluster.connect("mayfly_owned")) as connection:
+            connection.autocommit = True
+            connection.cursor().execute(sql)
+    as_superuser("ALTER SCHEMA public OWNER TO postgres; GRANT CREATE ON SCHEMA public TO PUBLIC")
+    done = cluster.load_schema(cluster.url("mayfly_owned", owner))
+    assert done.returncode != 0
+    assert "owner of the schema" in done.stderr
+    as_superuser("REVOKE CREATE ON SCHEMA public FROM PUBLIC;"
+                 " GRANT CREATE ON SCHEMA public TO mayfly_reaper")
+    done = cluster.load_schema(cluster.url("mayfly_owned", owner))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+DECOYS = ["to_char(date, text)", "format(text, name, text)", "format(text, text, text)",
+          "format(text, text, text, text, text)", "format(text, regnamespace, name)",
+          "convert_from(bytea, text)", "convert_to(text, text)", "cardinality(text[])",
+          "unnest(text[])", '"right"(name, integer)', "make_interval(double precision)"]
+DECOY_OPERATORS = [("=", "oid", "regclass"), ("<", "double precision", "integer"),
+                   ("||", "text", "name"), ("||", "name", "text")]
+
+
+def test_functions_call_those_of_the_system(database):
+    """Whatever the schema holds that fits a call better: what stood there before it was ours."""
+    body = "LANGUAGE plpgsql AS $$BEGIN RAISE 'decoy'; END$$"
+    for decoy in DECOYS:
+        database.query(f"CREATE FUNCTION public.{decoy} RETURNS text {body}")
+    for operator, left, right in DECOY_OPERATORS:
+        result = "text" if operator == "||" else "boolean"
+        database.query(f"CREATE FUNCTION public.decoy({left}, {right}) RETURNS {result} {body};"
+                       f" CREATE OPERATOR public.{operator} (FUNCTION = public.decoy,"
+                       f" LEFTARG = {left}, RIGHTARG = {right})")
+    connection = database.connect()
+    received = clock(connection)
+    add_mail(connection, received, raw=b"Subject: =?utf-8?Q?=C3=BC?= =?l1?B?AA?=\r\n\r\n\0\xff")
+    connection.commit()
+    for call in ("make_partitions(current_date + 20)", "make_partitions_ahead()",
+                 "set_retention('2 days')", "inbox('bob')", "expired_partitions()",
+                 "message_text((SELECT raw FROM messages))"):
+        database.query(f"SELECT * FROM {call}")
+
+
 def test_without_the_right_it_fails_and_leaves_nothing(cluster, empty_database):
     cluster.execute("CREATE ROLE nobody_special LOGIN")
     try:
