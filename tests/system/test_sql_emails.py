@@ -188,6 +188,33 @@ def test_inbox_pages(database):
     assert page(20, now - 30 * DAY) == []
 
 
+def test_inbox_pages_do_not_part_a_moment(database):
+    """One message to many addresses of a mailbox is on one page, however small the page."""
+    connection = database.connect()
+    now = clock(connection)
+    for index in range(6):
+        add_mail(connection, now - index * SECOND, [f"bob@{host}.example" for host in "abc"])
+    want = [id for id, in rows_of(connection, "SELECT id FROM emails WHERE username = 'bob'"
+                                  " ORDER BY received_at DESC, id DESC")]
+    assert len(want) == 18
+    for size in (1, 2, 3, 4, 7, 18, 50):
+        seen, before = [], None
+        while page := rows_of(connection, "SELECT id, received_at FROM inbox('bob', %s, %s)",
+                              size, before):
+            assert len(page) <= size + 2
+            seen += [row[0] for row in page]
+            before = page[-1][1]
+        assert seen == want, size
+
+
+@pytest.mark.parametrize("subject", ["y" * 500000, ("=?utf-8?Q?" + "y" * 60 + "?=\r\n ") * 90],
+                         ids=["plain", "encoded"])
+def test_inbox_shows_no_more_of_a_subject_than_fits_a_list(database, subject):
+    connection = database.connect()
+    add_mail(connection, clock(connection), raw=f"Subject: {subject}\r\n\r\n".encode())
+    assert rows_of(connection, "SELECT subject FROM inbox('bob')") == [("y" * 1000,)]
+
+
 def test_inbox_of_hostile_messages(database):
     connection = database.connect()
     now = clock(connection)

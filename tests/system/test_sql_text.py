@@ -106,8 +106,9 @@ FIELDS = [
     (b"Long: " + b"y" * 9000 + b"\r\nSubject: late\r\n\r\n", "late"),
     (b"Long: " + b"y" * 8170 + b"\r\nSubject: " + b"cut" * 50 + b"\r\n\r\n", "cut" * 50),
     (b"Long: " + b"y" * 8167 + b"\r\nSubject: a\r\n b\r\n\r\n", "a b"),
-    (b"Long: " + b"y" * 400000 + b"\r\nSubject: later\r\n\r\n", "later"),
-    (b"Long: " + b"y" * 600000 + b"\r\nSubject: too late\r\n\r\n", None),
+    (b"Long: " + b"y" * 60000 + b"\r\nSubject: later\r\n\r\n", "later"),
+    (b"Long: " + b"y" * 66000 + b"\r\nSubject: too late\r\n\r\n", None),
+    (b"Subject: " + b"y" * 600000 + b"\r\n\r\n", "y" * (65536 - 9)),
 ]
 
 
