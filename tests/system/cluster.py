@@ -27,12 +27,14 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 SCHEMA = ROOT / "sql" / "schema.sql"
 TEMPLATE = "mayfly_template"
 
+# Without fsync: what a killed server had written is still in the kernel, and nobody cuts the power
+# here; a fresh database costs a tenth of the time.
 SETTINGS = """
 listen_addresses = '127.0.0.1'
 max_connections = 100
 shared_buffers = 64MB
-fsync = on
-full_page_writes = on
+fsync = off
+full_page_writes = off
 timezone = 'UTC'
 log_timezone = 'UTC'
 log_line_prefix = '%m [%p] %a '

@@ -93,6 +93,7 @@ def test_listens_on_every_address_of_a_name(programs, spool):
     port = free_port()
     smtpd = programs.smtpd(spool, SMTPD_LISTEN=f"localhost:{port}")
     hosts = set(addresses_here("localhost"))
+    smtpd.wait_log(event="ready")
     assert {entry["address"] for entry in smtpd.log(event="listening")} == {
         f"{host}:{port}" for host in hosts}
     for host in hosts:
