@@ -9,6 +9,11 @@
 #include <string.h>
 
 enum { PASS_SCHEMA_VERSION = 1 };
+
+/* Of the ten seconds in which a program stops, those that the server may take, in milliseconds. */
+enum { PASS_STOP_PATIENCE = 5 * 1000 };
+
+enum holder { HOLDER_PID, HOLDER_USER, HOLDER_APPLICATION };
 enum column { COLUMN_NAME, COLUMN_PARENT, COLUMN_STEP, COLUMN_COMMAND };
 
 /* What a detach waits for are readers, and nobody waits behind it but, where a day is missing, the
@@ -25,12 +30,20 @@ static const char sql_session[] =
  * work would in turn wait for that with every detach that it has to finish. */
 static const char sql_lock[] = "SELECT pg_try_advisory_lock(1296128326, 3)";
 
+/* Whoever may connect can take it and stop retention with it: the log must say who. */
+static const char sql_holder[] =
+    "SELECT pid, usename, application_name FROM pg_locks LEFT JOIN pg_stat_activity USING (pid)"
+    " WHERE locktype = 'advisory' AND classid = 1296128326 AND objid = 3 AND objsubid = 2"
+    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    " AND granted ORDER BY pid LIMIT 1";
+
 static const char sql_retention[] = "SELECT set_retention(make_interval(secs => $1))";
 static const char sql_list[] = "SELECT name, parent, step, command FROM expired_partitions()";
 static const char sql_partitions[] = "SELECT make_partitions_ahead()";
 
 static enum pass_step session_done(struct pass *pass);
 static enum pass_step lock_done(struct pass *pass);
+static enum pass_step holder_done(struct pass *pass);
 static enum pass_step retention_done(struct pass *pass);
 static enum pass_step list_done(struct pass *pass);
 static enum pass_step command_done(struct pass *pass);
@@ -46,6 +59,7 @@ static const struct {
 } steps[PASS_STEP_COUNT] = {
     [PASS_SESSION] = {"session", sql_session, session_done},
     [PASS_LOCK] = {"lock", sql_lock, lock_done},
+    [PASS_HOLDER] = {"holder", sql_holder, holder_done},
     [PASS_RETENTION] = {"retention", sql_retention, retention_done},
     [PASS_LIST] = {"list", sql_list, list_done},
     [PASS_COMMAND] = {"command", NULL, command_done},
@@ -76,7 +90,7 @@ static enum pass_step pass_end(struct pass *pass, enum pass_outcome outcome)
     pgconn_settled(&pass->conn);
     metric_add(&counters[outcome], 1);
     if (outcome != PASS_WAITING)
-        pass->said_waiting = false;
+        pass->said_holder = 0;
     if (outcome != PASS_REFUSED)
         pass->said_refused = false;
     if (outcome == PASS_DONE)
@@ -141,11 +155,18 @@ static enum pass_step session_done(struct pass *pass)
 static enum pass_step lock_done(struct pass *pass)
 {
     pass->locked = pass->number == 1;
-    if (pass->locked)
-        return PASS_RETENTION;
-    if (!pass->said_waiting)
-        log_info("waiting", LOG_TEXT("reason", "another reaper is at work"));
-    pass->said_waiting = true;
+    return pass->locked ? PASS_RETENTION : PASS_HOLDER;
+}
+
+/* Said once a holder: a second reaper may wait for years. No row: it has just let go. */
+static enum pass_step holder_done(struct pass *pass)
+{
+    if (PQntuples(pass->list) > 0 && pass->number != pass->said_holder) {
+        log_warn("lock_waiting", LOG_NUMBER("pid", pass->number),
+                 LOG_TEXT("user", PQgetvalue(pass->list, 0, HOLDER_USER)),
+                 LOG_TEXT("application", PQgetvalue(pass->list, 0, HOLDER_APPLICATION)));
+        pass->said_holder = pass->number;
+    }
     return pass_end(pass, PASS_WAITING);
 }
 
@@ -246,12 +267,23 @@ static void hear_result(struct pass *pass, const PGresult *result)
         pass->failed = true;
         snprintf(pass->sqlstate, sizeof pass->sqlstate, "%s", pgconn_sqlstate(result));
         pgconn_words(result, pass->words, sizeof pass->words);
-    } else if (pass->step == PASS_LIST) {
+        return;
+    }
+    if (pass->step == PASS_LIST || pass->step == PASS_HOLDER)
         pass->list = PQcopyResult(result, PG_COPYRES_ATTRS | PG_COPYRES_TUPLES);
-    } else if (status == PGRES_TUPLES_OK && PQntuples(result) > 0) {
+    if (status == PGRES_TUPLES_OK && PQntuples(result) > 0) {
         const char *value = PQgetvalue(result, 0, 0);
         pass->number = strcmp(value, "t") == 0 ? 1 : strtol(value, NULL, 10);
     }
+}
+
+static void pass_close(struct pass *pass)
+{
+    if (pass->closed)
+        return;
+    pass->closed = true;
+    uv_close((uv_handle_t *)&pass->patience, NULL);
+    pgconn_close(&pass->conn, NULL);
 }
 
 static void result_cb(struct pgconn *conn, PGresult *result)
@@ -264,7 +296,7 @@ static void result_cb(struct pgconn *conn, PGresult *result)
         return;
     }
     if (pass->stopping) {
-        pgconn_close(conn, NULL);
+        pass_close(pass);
         return;
     }
     if (!pass->failed)
@@ -290,7 +322,7 @@ static void down_cb(struct pgconn *conn, const char *reason)
     pass->step = PASS_IDLE;
     pass->locked = false;
     if (pass->stopping)
-        pgconn_close(conn, NULL);
+        pass_close(pass);
 }
 
 void pass_start(struct pass *pass, uv_loop_t *loop, const char *conninfo, long retention,
@@ -305,6 +337,8 @@ void pass_start(struct pass *pass, uv_loop_t *loop, const char *conninfo, long r
 
     *pass = (struct pass){.done_cb = done_cb};
     snprintf(pass->retention, sizeof pass->retention, "%ld", retention);
+    uv_timer_init(loop, &pass->patience);
+    pass->patience.data = pass;
     pgconn_init(&pass->conn, loop, &options);
     pgconn_start(&pass->conn);
 }
@@ -315,11 +349,22 @@ void pass_run(struct pass *pass)
         step_enter(pass, PASS_SESSION);
 }
 
+static void patience_cb(uv_timer_t *timer)
+{
+    struct pass *pass = timer->data;
+
+    log_warn("pass_abandoned", LOG_TEXT("reason", "the database took too long"),
+             LOG_TEXT("step", steps[pass->step].name));
+    pass_close(pass);
+}
+
 void pass_stop(struct pass *pass)
 {
     pass->stopping = true;
-    if (pgconn_state(&pass->conn) == PGCONN_UP && pgconn_pending(&pass->conn) > 0)
-        pgconn_cancel(&pass->conn);
-    else
-        pgconn_close(&pass->conn, NULL);
+    if (pgconn_state(&pass->conn) != PGCONN_UP || pgconn_pending(&pass->conn) == 0) {
+        pass_close(pass);
+        return;
+    }
+    pgconn_cancel(&pass->conn);
+    uv_timer_start(&pass->patience, patience_cb, PASS_STOP_PATIENCE, 0);
 }

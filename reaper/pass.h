@@ -14,7 +14,7 @@
 enum pass_outcome {
     PASS_DONE,    /* nothing is left to do */
     PASS_BUSY,    /* something was in use, and must be tried again soon */
-    PASS_WAITING, /* another reaper is at work */
+    PASS_WAITING, /* somebody else holds the lock */
     PASS_REFUSED, /* the database is not set up for us; said once */
 };
 
@@ -22,6 +22,7 @@ enum pass_step {
     PASS_IDLE,
     PASS_SESSION,    /* is the session as it must be, and the schema right? */
     PASS_LOCK,       /* is nobody else at work? */
+    PASS_HOLDER,     /* who is? */
     PASS_RETENTION,  /* say it */
     PASS_LIST,       /* which partitions have a next step? */
     PASS_COMMAND,    /* take it; for each, then LIST again until there is none */
@@ -43,15 +44,18 @@ struct pass {
     long number; /* the value, where it is a number, or 1 for true */
 
     /* Commands to run, and where we are in them. */
-    PGresult *list;
+    PGresult *list; /* or the holder of the lock */
     int row;
     bool stuck[2]; /* by parent: a detach could not be done, so no other one may begin */
     bool progress; /* one of them succeeded: there may be a next step to it */
     bool undone;   /* one of them failed */
 
     /* What the log knows already. */
-    bool said_waiting, said_refused, said_busy;
-    bool stopping;
+    long said_holder; /* pid of who holds the lock, or 0 */
+    bool said_refused, said_busy;
+
+    uv_timer_t patience; /* with the server, once we stop */
+    bool stopping, closed;
 };
 
 /* Connects; a pass begins by itself whenever a connection is made. `conninfo` must outlive it.
@@ -63,7 +67,8 @@ void pass_start(struct pass *pass, uv_loop_t *loop, const char *conninfo, long r
 void pass_run(struct pass *pass);
 
 /* Ends: a statement under way is cancelled, and its end waited for, so that no detach goes on in
- * the server unseen; then the connection is closed. Call once. */
+ * the server unseen; then, or when the server has not answered for five seconds, the connection is
+ * closed. Call once. */
 void pass_stop(struct pass *pass);
 
 #endif

@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <time.h>
 
-/* A pass that met a reader, another reaper or a missing schema does not wait for the next hour. */
+/* A pass that met a reader, a lock or a missing schema does not wait for the next hour. */
 enum { SCHEDULE_SOON_SECONDS = 5 };
 
 static struct {

@@ -207,17 +207,33 @@ def test_a_partition_that_cannot_be_dropped_stops_no_other(programs, database, n
 
 
 def test_two_reapers(programs, database, nowhere):
-    """The second one waits, says so once, and takes over when the first is killed."""
+    """The second one waits, says for whom, once, and takes over when the first is killed."""
     first = programs.reaper(nowhere, database)
     second = programs.reaper(nowhere, database, ready=False, REAPER_INTERVAL=1)
-    second.wait_log(event="waiting")
+    said = second.wait_log(event="lock_waiting")
+    assert said["application"] == "mayfly-reaper" and said["user"] == "postgres"
     old, = with_old_mail(database, [9])
     time.sleep(2)
     assert tables(database) >= names(old)
-    assert len(second.log(event="waiting")) == 1 and not second.is_ready()
+    assert len(second.log(event="lock_waiting")) == 1 and not second.is_ready()
     first.kill()
     second.wait_ready()
     wait_for(lambda: not tables(database) & names(old), "the second reaper's pass")
+
+
+def test_a_stranger_with_the_lock(programs, cluster, database, nowhere, login):
+    """Any login can take an advisory lock: a reaper in its role alone says who stops retention."""
+    cluster.execute(f"GRANT mayfly_reaper TO {login}; CREATE ROLE idle_hand LOGIN")
+    holder = database.connect("idle_hand", application_name="left open")
+    with holder.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock_shared(1296128326, 3), pg_backend_pid()")
+        pid = cursor.fetchone()[1]
+    reaper = programs.reaper(nowhere, database.url_as(login), ready=False, REAPER_INTERVAL=1)
+    said = reaper.wait_log(event="lock_waiting")
+    assert (said["pid"], said["user"], said["application"]) == (str(pid), "idle_hand", "left open")
+    holder.close()
+    reaper.wait_ready()
+    cluster.execute("DROP ROLE idle_hand")
 
 
 # Being stopped and killed
@@ -234,6 +250,24 @@ def test_stopped_in_the_middle_of_a_detach(programs, database, nowhere):
         wait_for(lambda: not sessions(database), "the session ends")
     programs.reaper(nowhere, database)
     assert not tables(database) & names(old)
+
+
+def test_stopped_while_its_backend_does_not_answer(programs, database, nowhere):
+    """Its connection is given up in time for an orderly end."""
+    with_old_mail(database, [9])
+    with slow_reader(database):
+        reaper = programs.reaper(nowhere, database, ready=False)
+        wait_for(lambda: pending(database), "the detach waits")
+        backend = database.value("SELECT pid FROM pg_stat_activity"
+                                 " WHERE application_name = 'mayfly-reaper' AND datname = %s",
+                                 database.name)
+        os.kill(backend, signal.SIGSTOP)
+        try:
+            reaper.stop(seconds=30)
+        finally:
+            os.kill(backend, signal.SIGCONT)
+    assert reaper.log(event="pass_abandoned") and reaper.log(event="stopped")
+    assert not reaper.log(event="stopped_late")
 
 
 def test_stopped_while_it_waits_for_a_database(programs, cluster, nowhere):
