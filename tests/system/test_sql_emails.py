@@ -297,6 +297,17 @@ def test_a_limit_ends_the_work(large):
     assert fetched == 20
 
 
+def test_a_limit_ends_the_reading_of_the_index(large):
+    """With the cost of a page as it is on an SSD, no more deliveries are read either."""
+    with large.connect(options="-c random_page_cost=1.1").cursor() as cursor:
+        cursor.execute("EXPLAIN (ANALYZE, FORMAT JSON) SELECT * FROM emails WHERE username = 'hot'"
+                       " ORDER BY received_at DESC LIMIT 20")
+        plan = cursor.fetchone()[0][0]["Plan"]
+    read = sum(node["Actual Rows"] * node["Actual Loops"] for node in nodes(plan)
+               if node.get("Relation Name", "").startswith("deliveries"))
+    assert 20 <= read <= 21
+
+
 def test_a_filter_of_the_readers_own_sees_no_expired_row(large):
     """The view is a security barrier: a function that talks hears nothing of what has expired."""
     large.query("CREATE FUNCTION tell(at timestamptz) RETURNS boolean LANGUAGE plpgsql COST 0.0001"
