@@ -9,8 +9,8 @@
 --
 -- Deliveries themselves are planned as if all were wanted: of a mailbox with a hundred thousand of
 -- them they may all be read and sorted, which takes part of a second, unless random_page_cost is
--- near 1, as for an SSD; then its index is read in order, and only as far as the LIMIT. inbox can
--- say how many it wants, and needs no such setting. And every row that is counted has had its message
+-- near 1, as for an SSD; then its index is read in order, and only as far as the LIMIT. inbox says
+-- how many it wants, and needs no such setting. And every row that is counted has had its message
 -- looked up, some microseconds each: count(*) costs what the rows would without their content.
 --
 -- The view is made beside the old one and takes its place only when it differs: replacing it waits
