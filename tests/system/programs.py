@@ -229,32 +229,31 @@ class Programs:
     def path(self, name):
         return str(BUILD / name)
 
-    def start(self, name, *args, ready=True, stderr=None, cwd=None, wrapper=(), before=None,
-              owner=None, pass_fds=(), **settings):
+    def start(self, name, *args, ready=True, stderr=None, wrapper=(), owner=None, pass_fds=(),
+              **settings):
         """Starts build/<name> and waits until it says it is ready.
 
         `ready=False` does not wait; `stderr` is a descriptor to use instead of the pipe we read, or
-        "closed"; `wrapper` a command to put before it; `before` runs in the child before exec;
-        `owner` is (user, group). What stands in capitals is a setting; one that is None is left
-        out.
+        "closed"; `wrapper` a command to put before it; `owner` is (user, group). What stands in
+        capitals is a setting; one that is None is left out.
         """
         said, say = os.pipe()
         heard, hear = (None, stderr) if stderr is not None else os.pipe()
-        cwd = cwd or self._working_directory()
+        cwd = self._working_directory()
         options = {}
         if owner:
             options = {"user": owner[0], "group": owner[1], "extra_groups": []}
             shutil.chown(cwd, *owner)
         if stderr == "closed":
-            # Popen has no word for it: inherit, then close before exec.
-            hear, wanted = None, before
-            before = lambda: ((wanted() if wanted else None), os.close(2))
+            # Popen has no word for it: inherited, and closed before exec.
+            hear = None
+            options["preexec_fn"] = lambda: os.close(2)
         settings.setdefault("READY_FD", say)
         try:
             process = subprocess.Popen(
                 [*wrapper, self.path(name), *args], cwd=cwd, env=environment(settings),
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=hear,
-                pass_fds=(say, *pass_fds), start_new_session=True, preexec_fn=before, **options)
+                pass_fds=(say, *pass_fds), start_new_session=True, **options)
         finally:
             os.close(say)
             if stderr is None:

@@ -10,7 +10,7 @@ from deadline import wait_for
 from load import Rain, differences
 from scale import scaled
 
-SECONDS = scaled(60, 7)
+SECONDS = scaled(60, 5)
 
 pytestmark = pytest.mark.deadline(120 + 3 * SECONDS)
 
