@@ -3,6 +3,7 @@ a limit on time."""
 
 import contextlib
 import shutil
+import signal
 
 import pytest
 
@@ -18,6 +19,8 @@ from spool import Spool
 def pytest_configure(config):
     config.addinivalue_line(
         "markers", f"deadline(seconds): how long it may take (default {deadline.TEST_SECONDS})")
+    # As Ctrl-C does: what was started is ended, and no program outlives the tests.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def pytest_report_header():
