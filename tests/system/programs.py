@@ -229,6 +229,16 @@ class Programs:
     def path(self, name):
         return str(BUILD / name)
 
+    def _path_for(self, name, owner):
+        """Another user may not be let into the tree, which may lie under a private home: he gets a
+        copy."""
+        if owner is None:
+            return self.path(name)
+        copy = self.directory / name
+        if not copy.exists():
+            shutil.copy(self.path(name), copy)
+        return str(copy)
+
     def start(self, name, *args, ready=True, stderr=None, wrapper=(), owner=None, pass_fds=(),
               **settings):
         """Starts build/<name> and waits until it says it is ready.
@@ -251,7 +261,7 @@ class Programs:
         settings.setdefault("READY_FD", say)
         try:
             process = subprocess.Popen(
-                [*wrapper, self.path(name), *args], cwd=cwd, env=environment(settings),
+                [*wrapper, self._path_for(name, owner), *args], cwd=cwd, env=environment(settings),
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=hear,
                 pass_fds=(say, *pass_fds), start_new_session=True, **options)
         finally:
