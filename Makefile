@@ -13,7 +13,7 @@ FOLDERS  := common queue $(PROGRAMS)
 
 LIBS_common := -luv
 LIBS_queue  :=
-LIBS_smtpd  := -luv
+LIBS_smtpd  := -luv -lssl -lcrypto -lseccomp
 LIBS_storer := -luv -lpq
 LIBS_reaper := -luv -lpq
 

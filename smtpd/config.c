@@ -17,11 +17,20 @@
         .maximum = (high), .meaning = (text), .offset = offsetof(struct config, member)            \
     }
 
+#define FLAG(variable, member, text)                                                               \
+    {                                                                                              \
+        .name = (variable), .type = SETTING_FLAG, .fallback = "0", .meaning = (text),              \
+        .offset = offsetof(struct config, member)                                                  \
+    }
+
 #define LIST(variable, member, standard, text)                                                     \
     {                                                                                              \
         .name = (variable), .type = SETTING_LIST, .fallback = (standard), .meaning = (text),       \
         .offset = offsetof(struct config, member)                                                  \
     }
+
+static const char *const confine_choices[] = {
+    [CONFINE_TRY] = "try", [CONFINE_REQUIRE] = "require", [CONFINE_OFF] = "off", NULL};
 
 const struct setting config_settings[] = {
     SETTINGS_COMMON(struct config, common),
@@ -39,6 +48,8 @@ const struct setting config_settings[] = {
     LIST("SMTPD_REJECT_SENDERS", reject_senders, "", "sender domains refused at MAIL"),
     LIST("SMTPD_REJECT_RECIPIENTS", reject_recipients, "",
          "addresses refused at RCPT: user@domain, or user@ in any domain"),
+    LIST("SMTPD_PROXY_CLIENTS", proxy_clients, "",
+         "networks (CIDR) of load balancers, which speak PROXY protocol v1 or v2"),
     NUMBER("SMTPD_MAX_SIZE", max_size, 1, 268435456, "26214400", "bytes of one message"),
     NUMBER("SMTPD_MAX_RECIPIENTS", max_recipients, 1, 10000, "100", "recipients of one message"),
     NUMBER("SMTPD_MAX_CONNECTIONS", max_connections, 1, 1000000, "10000", "connections at once"),
@@ -46,7 +57,7 @@ const struct setting config_settings[] = {
            "connections at once from an IPv4 address or an IPv6 /64"),
     NUMBER("SMTPD_MAX_ERRORS", max_errors, 1, 1000000, "20",
            "bad or refused commands in one connection before 421"),
-    NUMBER("SMTPD_MAX_MESSAGES", max_messages, 1, 1000000, "10000", "messages of one connection"),
+    NUMBER("SMTPD_MAX_MESSAGES", max_messages, 1, 999999, "10000", "messages of one connection"),
     NUMBER("SMTPD_MAX_JUNK", max_junk, 1, 1000000000, "1000",
            "NOOP, RSET, VRFY, 4xx and the like between two messages before 421"),
     NUMBER("SMTPD_ERROR_DELAY", error_delay, 0, 60, "1",
@@ -56,8 +67,28 @@ const struct setting config_settings[] = {
     NUMBER("SMTPD_MIN_RATE", min_rate, 0, 1000000, "100",
            "bytes a second of data, averaged over each SMTPD_TIMEOUT"),
     NUMBER("SMTPD_MAX_TIME", max_time, 1, 604800, "3600", "seconds for the data of one message"),
+    NUMBER("SMTPD_PREGREET", pregreet, 0, 60, "0",
+           "seconds before the greeting; above 0, who speaks out of turn is refused"),
     NUMBER("SMTPD_MIN_FREE", min_free, 0, LONG_MAX, "67108864",
            "bytes that must stay free on the spool's file system"),
+    {.name = "SMTPD_TLS_CERT",
+     .type = SETTING_TEXT,
+     .meaning =
+         "PEM file of the certificate and its chain; with SMTPD_TLS_KEY: STARTTLS is offered",
+     .offset = offsetof(struct config, tls_cert)},
+    {.name = "SMTPD_TLS_KEY",
+     .type = SETTING_TEXT,
+     .meaning = "PEM file of the certificate's private key",
+     .offset = offsetof(struct config, tls_key)},
+    FLAG("SMTPD_REQUIRE_TLS", require_tls,
+         "1: in the clear only EHLO, NOOP, STARTTLS and QUIT are answered"),
+    FLAG("SMTPD_REUSEPORT", reuseport, "1: several smtpd processes share the port"),
+    {.name = "SMTPD_CONFINE",
+     .type = SETTING_CHOICE,
+     .fallback = "try",
+     .choices = confine_choices,
+     .meaning = "require: do not start where Landlock or seccomp is missing; off: use neither",
+     .offset = offsetof(struct config, confine)},
 };
 
 const size_t config_settings_count = sizeof config_settings / sizeof config_settings[0];

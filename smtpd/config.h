@@ -6,8 +6,12 @@
 
 #include <netdb.h>
 #include <netinet/in.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/socket.h>
+
+/* SMTPD_CONFINE */
+enum config_confine { CONFINE_TRY, CONFINE_REQUIRE, CONFINE_OFF };
 
 struct config {
     struct settings_common common;
@@ -18,6 +22,7 @@ struct config {
     struct setting_list discard_domains;
     struct setting_list reject_senders;
     struct setting_list reject_recipients;
+    struct setting_list proxy_clients;
     long max_size;
     long max_recipients;
     long max_connections;
@@ -29,7 +34,13 @@ struct config {
     long timeout;
     long min_rate;
     long max_time;
+    long pregreet;
     long min_free;
+    const char *tls_cert;
+    const char *tls_key;
+    bool require_tls;
+    bool reuseport;
+    int confine; /* enum config_confine */
 };
 
 extern const struct setting config_settings[];
