@@ -1,105 +1,7 @@
 /* The table of the session: see the header. */
 #include "smtpd/transition.h"
 
-#include "smtpd/path.h"
-
-#include <stdlib.h>
-
-/* The actions of the table. Each returns REPLY_UNSET when the cell's reply and next state hold, or
- * the reply that refuses. */
-
-static enum reply take_name(struct session *session, struct slice argument, bool extended)
-{
-    char *helo;
-
-    if (argument.length > PATH_DOMAIN_MAX)
-        return REPLY_BAD_NAME;
-    for (size_t i = 0; i < argument.length; i++)
-        if (argument.start[i] <= ' ' || argument.start[i] > '~')
-            return REPLY_BAD_NAME;
-    helo = slice_copy(argument);
-    if (helo == NULL)
-        return REPLY_LOCAL_ERROR;
-    free(session->helo);
-    session->helo = helo;
-    session->extended = extended;
-    return REPLY_UNSET;
-}
-
-static enum reply take_helo(struct session *session, struct slice argument, enum reply refusal)
-{
-    (void)refusal;
-    return take_name(session, argument, false);
-}
-
-static enum reply take_ehlo(struct session *session, struct slice argument, enum reply refusal)
-{
-    (void)refusal;
-    return take_name(session, argument, true);
-}
-
-static enum reply take_sender(struct session *session, struct slice argument, enum reply refusal)
-{
-    if (session->messages++ >= session->rules->max_messages)
-        return REPLY_TOO_MANY_MESSAGES;
-    refusal = transaction_open(&session->transaction, session->rules, argument);
-    if (refusal == REPLY_UNSET)
-        refusal = session->host->room_check(session, session->transaction->declared);
-    return refusal;
-}
-
-static enum reply take_recipient(struct session *session, struct slice argument, enum reply refusal)
-{
-    refusal = transaction_add(session->transaction, session->rules, argument);
-    if (refusal != REPLY_UNSET)
-        session->transaction->refused++;
-    return refusal;
-}
-
-static enum reply begin_content(struct session *session, struct slice argument, enum reply refusal)
-{
-    (void)argument;
-    (void)refusal;
-    return session->host->message_begin(session) ? REPLY_UNSET : REPLY_LOCAL_ERROR;
-}
-
-static enum reply finish_content(struct session *session, struct slice argument, enum reply refusal)
-{
-    (void)argument;
-    (void)refusal;
-    session->host->message_finish(session);
-    return REPLY_UNSET;
-}
-
-static enum reply begin_drain(struct session *session, struct slice argument, enum reply refusal)
-{
-    (void)argument;
-    session->transaction->failure = refusal;
-    session->host->message_abort(session);
-    return REPLY_UNSET;
-}
-
-static enum reply end_drain(struct session *session, struct slice argument, enum reply refusal)
-{
-    (void)argument;
-    (void)refusal;
-    return session->transaction->failure;
-}
-
-static enum reply refuse_message(struct session *session, struct slice argument, enum reply refusal)
-{
-    (void)session;
-    (void)argument;
-    return refusal;
-}
-
-static enum reply forget_junk(struct session *session, struct slice argument, enum reply refusal)
-{
-    (void)argument;
-    (void)refusal;
-    session->junk = 0;
-    return REPLY_UNSET;
-}
+#include "smtpd/action.h"
 
 /* The words of the table. SAY: this reply, that state. TRY: the action decides between that and a
  * refusal, which leads to the last state. LOST: the event cannot come in this state; if it does,
@@ -127,8 +29,8 @@ static enum reply forget_junk(struct session *session, struct slice argument, en
 /* Rows that several states share. */
 #define ANY_COMMAND_STATE(state)                                                                   \
     [EVENT_CONNECT] = LOST, [EVENT_SERVER_FULL] = LOST, [EVENT_CLIENT_FULL] = LOST,                \
-    [EVENT_HELO] = TRY_JUNK(take_helo, HELO, READY, state),                                        \
-    [EVENT_EHLO] = TRY_JUNK(take_ehlo, EHLO, READY, state), [EVENT_NOOP] = JUNK(OK, state),        \
+    [EVENT_HELO] = TRY_JUNK(action_take_helo, HELO, READY, state),                                 \
+    [EVENT_EHLO] = TRY_JUNK(action_take_ehlo, EHLO, READY, state), [EVENT_NOOP] = JUNK(OK, state), \
     [EVENT_HELP] = JUNK(HELP, state), [EVENT_VRFY] = JUNK(CANNOT_VERIFY, state),                   \
     [EVENT_QUIT] = SAY(BYE, CLOSED), [EVENT_UNIMPLEMENTED] = SAY(UNIMPLEMENTED, state),            \
     [EVENT_FOREIGN] = SAY(FOREIGN, CLOSED), [EVENT_UNKNOWN] = SAY(UNKNOWN, state),                 \
@@ -180,7 +82,7 @@ static const struct transition table[][EVENT_COUNT] =
         [SESSION_READY] =
             {
                 ANY_COMMAND_STATE(READY),
-                [EVENT_MAIL] = TRY(take_sender, SENDER_OK, MAIL, READY),
+                [EVENT_MAIL] = TRY(action_take_sender, SENDER_OK, MAIL, READY),
                 [EVENT_RCPT] = SAY(NEED_MAIL, READY),
                 [EVENT_DATA] = SAY(NEED_MAIL, READY),
                 [EVENT_RSET] = JUNK(OK, READY),
@@ -189,7 +91,7 @@ static const struct transition table[][EVENT_COUNT] =
             {
                 ANY_COMMAND_STATE(MAIL),
                 [EVENT_MAIL] = SAY(NESTED_MAIL, MAIL),
-                [EVENT_RCPT] = TRY(take_recipient, RECIPIENT_OK, RCPT, REFUSED),
+                [EVENT_RCPT] = TRY(action_take_recipient, RECIPIENT_OK, RCPT, REFUSED),
                 [EVENT_DATA] = SAY(NEED_RCPT, MAIL),
                 [EVENT_RSET] = JUNK(OK, READY),
             },
@@ -197,7 +99,7 @@ static const struct transition table[][EVENT_COUNT] =
             {
                 ANY_COMMAND_STATE(REFUSED),
                 [EVENT_MAIL] = SAY(NESTED_MAIL, REFUSED),
-                [EVENT_RCPT] = TRY(take_recipient, RECIPIENT_OK, RCPT, REFUSED),
+                [EVENT_RCPT] = TRY(action_take_recipient, RECIPIENT_OK, RCPT, REFUSED),
                 [EVENT_DATA] = SAY(NO_RECIPIENTS, REFUSED),
                 [EVENT_RSET] = JUNK(OK, READY),
             },
@@ -205,16 +107,16 @@ static const struct transition table[][EVENT_COUNT] =
             {
                 ANY_COMMAND_STATE(RCPT),
                 [EVENT_MAIL] = SAY(NESTED_MAIL, RCPT),
-                [EVENT_RCPT] = TRY(take_recipient, RECIPIENT_OK, RCPT, RCPT),
-                [EVENT_DATA] = TRY(begin_content, START_DATA, CONTENT, RCPT),
+                [EVENT_RCPT] = TRY(action_take_recipient, RECIPIENT_OK, RCPT, RCPT),
+                [EVENT_DATA] = TRY(action_begin_content, START_DATA, CONTENT, RCPT),
                 [EVENT_RSET] = JUNK(OK, READY),
             },
         [SESSION_CONTENT] =
             {
                 NO_CONNECT(LOST),
                 NO_COMMAND(LOST),
-                [EVENT_CONTENT_END] = TRY(finish_content, NONE, COMMIT, CLOSED),
-                [EVENT_CONTENT_FAILED] = TRY(begin_drain, NONE, DRAIN, CLOSED),
+                [EVENT_CONTENT_END] = TRY(action_finish_content, NONE, COMMIT, CLOSED),
+                [EVENT_CONTENT_FAILED] = TRY(action_begin_drain, NONE, DRAIN, CLOSED),
                 [EVENT_COMMITTED] = LOST,
                 [EVENT_COMMIT_FAILED] = LOST,
                 [EVENT_TIMEOUT] = SAY(TIMEOUT, CLOSED),
@@ -228,7 +130,7 @@ static const struct transition table[][EVENT_COUNT] =
             {
                 NO_CONNECT(LOST),
                 NO_COMMAND(LOST),
-                [EVENT_CONTENT_END] = TRY(end_drain, INTERNAL, CLOSED, READY),
+                [EVENT_CONTENT_END] = TRY(action_end_drain, INTERNAL, CLOSED, READY),
                 [EVENT_CONTENT_FAILED] = LOST,
                 [EVENT_COMMITTED] = LOST,
                 [EVENT_COMMIT_FAILED] = LOST,
@@ -247,8 +149,8 @@ static const struct transition table[][EVENT_COUNT] =
                 NO_COMMAND(LOST),
                 [EVENT_CONTENT_END] = LOST,
                 [EVENT_CONTENT_FAILED] = LOST,
-                [EVENT_COMMITTED] = TRY(forget_junk, QUEUED, READY, CLOSED),
-                [EVENT_COMMIT_FAILED] = TRY(refuse_message, INTERNAL, CLOSED, READY),
+                [EVENT_COMMITTED] = TRY(action_forget_junk, QUEUED, READY, CLOSED),
+                [EVENT_COMMIT_FAILED] = TRY(action_refuse_message, INTERNAL, CLOSED, READY),
                 [EVENT_TIMEOUT] = SAY(NONE, COMMIT),
                 [EVENT_TOO_SLOW] = SAY(NONE, COMMIT),
                 [EVENT_SHUTDOWN] = SAY(NONE, COMMIT),

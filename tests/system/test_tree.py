@@ -20,7 +20,8 @@ MAY_INCLUDE = {"common": {"common"}, "queue": {"common", "queue"},
 INCLUDE = re.compile(r'^\s*#\s*include\s+([<"])([^>"]+)[>"]', re.M)
 
 # Beyond the C library. A sanitized build adds its own.
-LIBRARIES = {"smtpd": {"libuv"}, "storer": {"libuv", "libpq"}, "reaper": {"libuv", "libpq"}}
+LIBRARIES = {"smtpd": {"libuv", "libssl", "libcrypto", "libseccomp"},
+             "storer": {"libuv", "libpq"}, "reaper": {"libuv", "libpq"}}
 NOT_OURS = {"libc", "libm", "libgcc_s", "libasan", "libubsan", "ld-linux-x86-64",
             "ld-linux-aarch64"}
 
