@@ -9,6 +9,7 @@ import pytest
 
 import deadline
 import disk
+import tlsfiles
 from cluster import Cluster, short_directory
 from faults import Faults, build
 from programs import BUILD, Programs
@@ -39,6 +40,14 @@ def ended(programs):
     wrong = programs.end()
     if wrong:
         pytest.fail("\n".join(wrong), pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def pair():
+    """A certificate and its key."""
+    directory = short_directory("mayfly-tls-")
+    yield tlsfiles.make(directory)
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture

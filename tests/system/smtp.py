@@ -1,7 +1,7 @@
 """An SMTP client of raw bytes: it sends what it is told, as it is told, and trusts no reply.
 
 Every reply it reads must keep the laws of the protocol (the checklist's D1-02 to D1-04), so every
-test that talks to smtpd checks them as well.
+test that talks to smtpd checks them as well, in the clear and behind STARTTLS.
 """
 
 import contextlib
@@ -11,6 +11,8 @@ import select
 import socket
 import struct
 import time
+
+from tls import Tls
 
 TIMEOUT = 30
 LINE_MAX = 512
@@ -105,6 +107,7 @@ class Client:
         if source:
             self.socket.bind((source, 0))
         self.socket.connect(address)
+        self.tls = None
         self.received = b""
 
     def __enter__(self):
@@ -116,16 +119,25 @@ class Client:
     # Sending
 
     def send(self, data, *, sizes=None, pause=0.0):
-        """Sends bytes (text becomes Latin-1). `sizes` cuts them into segments: a number for
-        equal pieces, or a list of lengths, the rest going last; `pause` seconds between two."""
+        """Sends bytes (text becomes Latin-1). `sizes` cuts them into segments, or into TLS records:
+        a number for equal pieces, or a list of lengths, the rest going last; `pause` seconds between
+        two."""
         data = data.encode("latin-1") if isinstance(data, str) else data
         for number, piece in enumerate(pieces(data, sizes)):
+            if number and pause:
+                time.sleep(pause)
+            self.socket.sendall(self.tls.encrypt(piece) if self.tls else piece)
+
+    def send_raw(self, octets, *, sizes=None, pause=0.0):
+        """Sends octets as they are, beside TLS where there is one: garbage, or records cut in
+        pieces."""
+        for number, piece in enumerate(pieces(octets, sizes)):
             if number and pause:
                 time.sleep(pause)
             self.socket.sendall(piece)
 
     def half_close(self):
-        """FIN: we have said all, and still listen."""
+        """FIN: we have said all, and still listen. Under TLS there is no close_notify before it."""
         self.socket.shutdown(socket.SHUT_WR)
 
     def reset(self):
@@ -136,6 +148,27 @@ class Client:
     def close(self):
         self.socket.close()
 
+    # TLS
+
+    def starttls(self, context):
+        """STARTTLS, its 220 and the handshake."""
+        self.command("STARTTLS", 220, "2.0.0")
+        return self.handshake(context)
+
+    def handshake(self, context, hostname="mayfly.example"):
+        """From here on all goes through TLS."""
+        assert not self.received, f"in the clear, where TLS begins: {self.received!r}"
+        tls = Tls(context, hostname)
+        while not tls.handshake():
+            self.socket.sendall(tls.pending())
+            octets = self._octets("the server's part of the handshake")
+            if not octets:
+                raise Closed("closed in the handshake")
+            tls.receive(octets)
+        self.socket.sendall(tls.pending())
+        self.tls = tls
+        return self
+
     # Reading
 
     def line(self):
@@ -145,14 +178,31 @@ class Client:
         line, _, self.received = self.received.partition(b"\n")
         return line + b"\n"
 
-    def _receive(self, wanted):
+    def _octets(self, wanted):
+        """What comes over the wire next; b"" is its end."""
         try:
-            data = self.socket.recv(65536)
+            return self.socket.recv(65536)
         except ConnectionResetError as error:
             raise Closed(f"reset where {wanted} was expected; got {self.received!r}") from error
         except socket.timeout as error:
             raise AssertionError(f"no {wanted} in {self.socket.gettimeout()} s; "
                                  f"got {self.received!r}") from error
+
+    def _plain(self, wanted):
+        """What the server says next; b"" is the end, which under TLS may be its close_notify."""
+        if not self.tls:
+            return self._octets(wanted)
+        while not self.tls.ended:
+            octets = self._octets(wanted)
+            self.tls.receive(octets)
+            # A record may carry nothing that was said: a session ticket.
+            data = self.tls.decrypt()
+            if data or not octets:
+                return data
+        return b""
+
+    def _receive(self, wanted):
+        data = self._plain(wanted)
         if not data:
             raise Closed(f"closed where {wanted} was expected; got {self.received!r}")
         self.received += data
@@ -192,34 +242,48 @@ class Client:
 
     def expect_close(self, seconds=TIMEOUT):
         """Nothing more comes, and the server closes."""
-        before = self.socket.gettimeout()
-        self.socket.settimeout(seconds)
-        try:
-            data = self.received or self.socket.recv(65536)
-        except ConnectionResetError:
-            data = b""
-        except socket.timeout:
-            raise AssertionError(f"not closed within {seconds} s")
-        finally:
-            self.socket.settimeout(before)
+        with self._patience(seconds):
+            try:
+                data = self.received or self._plain("the end")
+                while self.tls and not data and self._octets("the end behind that of TLS"):
+                    pass
+            except Closed:
+                data = b""
         assert data == b"", f"more than expected: {data!r}"
 
     def expect_silence(self, seconds=0.3):
         """Nothing comes for a while, and the connection stays open. Only a wrong server can make
         this fail."""
+        assert not self.received, f"silence expected, got {self.received!r}"
+        with self._patience(seconds):
+            try:
+                data = self._plain("silence")
+            except Closed:
+                data = b""
+            except AssertionError:
+                return
+        raise AssertionError(f"silence expected, got {data!r} (nothing: closed)")
+
+    @contextlib.contextmanager
+    def _patience(self, seconds):
         before = self.socket.gettimeout()
         self.socket.settimeout(seconds)
         try:
-            data = self.received or self.socket.recv(65536)
-        except socket.timeout:
-            return
+            yield
         finally:
             self.socket.settimeout(before)
-        raise AssertionError(f"silence expected, got {data!r} (nothing: closed)")
 
     def readable(self):
         """Whether something has come, a close included; does not wait."""
-        return bool(self.received or select.select([self.socket], [], [], 0)[0])
+        while not self.received and select.select([self.socket], [], [], 0)[0]:
+            if not self.tls:
+                return True
+            octets = self._octets("anything")
+            self.tls.receive(octets)
+            self.received += self.tls.decrypt()
+            if not octets or self.tls.ended:
+                return True
+        return bool(self.received)
 
     # Parts of a session
 
@@ -242,6 +306,10 @@ class Client:
     def content(self, body, end=b"\r\n.\r\n", **how):
         """Sends data as it goes over the wire (dots already stuffed) and its end."""
         self.send(body + end, **how)
+
+    def bdat(self, chunk, last=False, **how):
+        """Sends one chunk with its command."""
+        self.send(bdat(chunk, last), **how)
 
     def mail(self, body=b"Subject: hello\r\n\r\nhello", sender="a@c.example",
              recipients=("b@t.example",)):
@@ -279,8 +347,17 @@ def stuffed(body):
     return re.sub(rb"(^|\r\n)\.", rb"\1..", body)
 
 
-def session(address, at="G", **options):
-    """A client that has read the greeting and gone on to a state."""
+def bdat(chunk, last=False):
+    """BDAT and its chunk, as they go over the wire."""
+    return b"BDAT %d%s\r\n" % (len(chunk), b" LAST" if last else b"") + chunk
+
+
+def session(address, at="G", tls=None, **options):
+    """A client that has read the greeting and gone on to a state; behind STARTTLS with `tls`, an
+    ssl.SSLContext."""
     client = Client(address, **options)
     client.greeting()
+    if tls:
+        client.ehlo()
+        client.starttls(tls)
     return client.to(at)

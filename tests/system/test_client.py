@@ -5,6 +5,7 @@ import contextlib
 import datetime
 import os
 import socket
+import ssl
 import threading
 
 import pytest
@@ -14,25 +15,37 @@ import programs as programs_module
 import scale
 import smtp
 import spool as spool_module
+import tlsfiles
 from programs import Programs, logfmt
 
 
 @contextlib.contextmanager
 def fake(*script):
-    """A server that plays a script: bytes are sent, None waits until something was received,
-    "reset" and the end close. Yields its address and the list of what it received."""
+    """A server that plays a script: bytes are sent, None waits until something was received, a pair
+    of tlsfiles begins TLS, "bye" ends TLS, and the end closes. Yields its address and the list of
+    what it received."""
     listener = socket.create_server(("127.0.0.1", 0))
     heard = []
 
     def play():
         peer, _ = listener.accept()
-        with peer:
+        with contextlib.ExitStack() as ends:
+            ends.callback(lambda: peer.close())
             peer.settimeout(30)
             for step in script:
                 if step is None:
                     heard.append(peer.recv(65536))
-                else:
+                elif step == "bye":
+                    with contextlib.suppress(ssl.SSLError, TimeoutError):
+                        peer.settimeout(0.1)
+                        peer.unwrap()
+                elif isinstance(step, bytes):
                     peer.sendall(step)
+                else:
+                    peer = server_context(step).wrap_socket(peer, server_side=True,
+                                                            do_handshake_on_connect=False)
+                    with contextlib.suppress(ssl.SSLError, OSError):
+                        peer.do_handshake()
 
     thread = threading.Thread(target=play, daemon=True)
     thread.start()
@@ -41,6 +54,12 @@ def fake(*script):
     finally:
         thread.join(30)
         listener.close()
+
+
+def server_context(pair):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pair.cert, pair.key)
+    return context
 
 
 def test_greeting_and_multi_line_reply():
@@ -104,6 +123,55 @@ def test_wrong_code_is_noticed():
         with pytest.raises(AssertionError):
             client.reply(250, "2.1.0")
         client.reply((250, 251), ("2.0.0", "2.1.0"))
+
+
+GO_AHEAD = b"220 2.0.0 Go ahead\r\n"
+
+
+def test_tls(pair):
+    script = (None, GO_AHEAD, pair, None, b"250 2.0.0 Ok\r\n", None, None, b"250 2.0.0 Ok\r\n")
+    with fake(*script) as (at, heard), smtp.Client(at) as client:
+        client.starttls(pair.client())
+        assert client.tls.version == "TLSv1.3"
+        client.command("NOOP", 250, "2.0.0")
+        client.send("NOOP\r\n", sizes=[4], pause=0.1)
+        client.reply(250, "2.0.0")
+        client.expect_close()
+    assert heard == [b"STARTTLS\r\n", b"NOOP\r\n", b"NOOP", b"\r\n"]
+
+
+def test_tls_laws_silence_and_ends(pair):
+    def behind(*script):
+        return fake(None, GO_AHEAD, pair, *script)
+
+    with behind(b"250 Ok\r\n") as (at, _), smtp.Client(at) as client:
+        with pytest.raises(AssertionError, match="no enhanced code"):
+            client.starttls(pair.client()).reply()
+    with behind(None, b"250 2.0.0 Ok\r\n") as (at, _), smtp.Client(at) as client:
+        client.starttls(pair.client())
+        client.expect_silence(0.2)
+        assert not client.readable()
+        client.send("NOOP\r\n")
+        deadline.wait_for(client.readable, "the reply comes")
+        with pytest.raises(AssertionError, match="more than expected"):
+            client.expect_close()
+    for end in ((), ("bye",)):
+        with behind(*end) as (at, _), smtp.Client(at) as client:
+            client.starttls(pair.client()).expect_close()
+            assert client.tls.ended == bool(end)
+    with behind("bye") as (at, _), smtp.Client(at) as client, pytest.raises(AssertionError):
+        client.starttls(pair.client()).expect_silence()
+    with behind(None) as (at, heard), smtp.Client(at) as client:
+        client.starttls(pair.client()).half_close()
+        client.expect_close()
+    assert heard[1] == b""
+
+
+def test_tls_of_somebody_else_is_refused(pair, tmp_path):
+    other = tlsfiles.make(tmp_path)
+    with fake(None, GO_AHEAD, other) as (at, _), smtp.Client(at) as client:
+        with pytest.raises(ssl.SSLCertVerificationError):
+            client.starttls(pair.client())
 
 
 def test_pieces():
