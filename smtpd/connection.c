@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 /* Input that could not be used at once. */
 struct connection_input {
@@ -399,15 +400,24 @@ static void note_early_talker(const struct connection *connection)
     log_info("early_talker", LOG_TEXT("client", client));
 }
 
-bool connection_accept(struct server *server, uv_stream_t *socket)
+/* Without a session, as there is no memory for one: what fits into the socket's buffer, which is
+ * empty. */
+static void turn_away(int descriptor)
+{
+    static const char reply[] = "421 4.3.2 Out of memory; try again later\r\n";
+
+    log_error("no_memory");
+    send(descriptor, reply, sizeof reply - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+    close(descriptor);
+}
+
+bool connection_accept(struct server *server, int descriptor, const struct sockaddr *peer)
 {
     struct connection *connection = calloc(1, sizeof *connection);
-    struct sockaddr_storage peer;
-    int length = sizeof peer;
     enum session_event event;
 
     if (connection == NULL) {
-        log_error("no_memory");
+        turn_away(descriptor);
         return false;
     }
     connection->server = server;
@@ -417,12 +427,12 @@ bool connection_accept(struct server *server, uv_stream_t *socket)
     uv_tcp_init(server->loop, &connection->tcp);
     connection->tcp.data = connection;
     link_connection(connection);
-    if (uv_accept(socket, (uv_stream_t *)&connection->tcp) != 0 ||
-        uv_tcp_getpeername(&connection->tcp, (struct sockaddr *)&peer, &length) != 0) {
+    if (uv_tcp_open(&connection->tcp, descriptor) != 0) {
+        turn_away(descriptor);
         connection_close(connection);
-        return true;
+        return false;
     }
-    connection->client = address_from((struct sockaddr *)&peer);
+    connection->client = address_from(peer);
     uv_tcp_nodelay(&connection->tcp, 1);
     event = admit(connection);
     if (event == EVENT_CONNECT)

@@ -12,6 +12,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/socket.h>
 #include <uv.h>
 
 struct connection_input;
@@ -51,9 +52,10 @@ struct connection {
     bool closing;
 };
 
-/* Accepts the connection that waits on a listening socket; false when there is no memory for it. It
- * frees itself when it is over. */
-bool connection_accept(struct server *server, uv_stream_t *socket);
+/* Begins the session of a client that was accepted. The descriptor is the connection's from then on,
+ * and the connection frees itself when it is over. False when there is no memory for it: the client
+ * is turned away with a 421. */
+bool connection_accept(struct server *server, int descriptor, const struct sockaddr *peer);
 
 /* To be called after an event was given to the session: sends replies, uses input that waits, and
  * sees what to wait for. The connection may be closed afterwards, but is not freed before the

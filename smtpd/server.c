@@ -71,9 +71,9 @@ static void fit_descriptors(struct server *server)
     server->connection_limit = fitting;
 }
 
-static bool connect_cb(void *owner, uv_stream_t *socket)
+static bool connect_cb(void *owner, int descriptor, const struct sockaddr *peer)
 {
-    return connection_accept(owner, socket);
+    return connection_accept(owner, descriptor, peer);
 }
 
 static void released_cb(struct committer *committer)
@@ -173,6 +173,7 @@ void server_stop(struct server *server)
 
 void server_settle(struct server *server)
 {
+    listener_resume(&server->listener);
     if (!server->stopping || server->closed || server->connection_count > 0 ||
         server->committer.messages > 0)
         return;

@@ -59,7 +59,8 @@ void server_reload(struct server *server);
  * then the loop has nothing more to do. */
 void server_stop(struct server *server);
 
-/* Called whenever a connection or a message has ended: closes the rest once it was the last. */
+/* Called whenever a connection or a message has ended, and so let go of its descriptor: lets in who
+ * waits for one; in a stop closes the rest once it was the last. */
 void server_settle(struct server *server);
 
 /* The tick of the wheel in which `milliseconds` of uv_now have passed. */

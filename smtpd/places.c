@@ -1,0 +1,214 @@
+/* Where smtpd listens: see the header. */
+#include "smtpd/places.h"
+
+#include "common/log.h"
+#include "smtpd/address.h"
+#include "smtpd/ascii.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+/* Connections that may wait to be accepted; the kernel lowers it to net.core.somaxconn. */
+enum { BACKLOG = 4096 };
+
+enum { FIRST_PASSED = 3, PASSED_MAX = 1000 };
+
+/* What the kernel keeps of replies that a client does not read (it doubles this): left to itself it
+ * takes megabytes. Accepted sockets inherit it. */
+enum { SEND_BUFFER = 32 * 1024 };
+
+struct opening {
+    int (*opened_cb)(void *owner, int descriptor);
+    void *owner;
+};
+
+/* Sockets passed by the supervisor (sd_listen_fds(3)): LISTEN_FDS of them from descriptor 3 on. A
+ * LISTEN_PID that is another process's says that they were not meant for us. False when the number
+ * makes no sense. */
+static bool count_passed(size_t *count)
+{
+    const char *text = getenv("LISTEN_FDS"), *process = getenv("LISTEN_PID");
+    unsigned long number;
+    char *end;
+
+    *count = 0;
+    if (text == NULL || *text == '\0' || (process != NULL && atol(process) != (long)getpid()))
+        return true;
+    number = strtoul(text, &end, 10);
+    if (!ascii_is_digit(*text) || *end != '\0' || number > PASSED_MAX) {
+        log_error("bad_setting", LOG_TEXT("setting", "LISTEN_FDS"), LOG_TEXT("value", text),
+                  LOG_TEXT("expected", "the number of sockets passed from descriptor 3 on"));
+        return false;
+    }
+    *count = number;
+    return true;
+}
+
+static void log_listening(int descriptor)
+{
+    struct sockaddr_storage name;
+    socklen_t length = sizeof name;
+    char literal[ADDRESS_TEXT_SIZE], text[ADDRESS_TEXT_SIZE + 8];
+    struct address address;
+
+    if (getsockname(descriptor, (struct sockaddr *)&name, &length) != 0)
+        return;
+    address = address_from((struct sockaddr *)&name);
+    address_text(&address, literal);
+    snprintf(text, sizeof text, strchr(literal, ':') != NULL ? "[%s]:%u" : "%s:%u", literal,
+             address.port);
+    log_info("listening", LOG_TEXT("address", text));
+}
+
+static int listen_on(const struct opening *opening, int descriptor)
+{
+    static const int size = SEND_BUFFER;
+    int error;
+
+    if (setsockopt(descriptor, SOL_SOCKET, SO_SNDBUF, &size, sizeof size) != 0 ||
+        listen(descriptor, BACKLOG) != 0)
+        return errno;
+    error = opening->opened_cb(opening->owner, descriptor);
+    if (error == 0)
+        log_listening(descriptor);
+    return error;
+}
+
+static int refuse(const char *what, int error)
+{
+    log_error("not_listening", LOG_TEXT("address", what), LOG_ERRNO(error));
+    return error == EADDRINUSE || error == EADDRNOTAVAIL ? EX_UNAVAILABLE : EX_OSERR;
+}
+
+static int open_passed(const struct opening *opening, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        int descriptor = FIRST_PASSED + (int)i;
+        int error = listen_on(opening, descriptor);
+        char what[32];
+
+        if (error != 0) {
+            snprintf(what, sizeof what, "descriptor %d", descriptor);
+            return refuse(what, error);
+        }
+    }
+    return EX_OK;
+}
+
+/* IPv6 sockets take IPv6 only: whether one socket serves both is a setting of the system, and what
+ * SMTPD_LISTEN says should not depend on it. */
+static int bind_to(int descriptor, const struct sockaddr *address)
+{
+    static const int on = 1;
+    socklen_t length =
+        address->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
+
+    if (setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0 ||
+        (address->sa_family == AF_INET6 &&
+         setsockopt(descriptor, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on) != 0) ||
+        bind(descriptor, address, length) != 0)
+        return errno;
+    return 0;
+}
+
+static int open_address(const struct opening *opening, const struct sockaddr *address)
+{
+    int descriptor = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int error;
+
+    if (descriptor < 0)
+        return errno;
+    error = bind_to(descriptor, address);
+    if (error == 0)
+        return listen_on(opening, descriptor);
+    close(descriptor);
+    return error;
+}
+
+/* A host without IPv6 has only half of the addresses that a name, or `PORT`, stands for. */
+static bool is_absent(int error)
+{
+    return error == EAFNOSUPPORT || error == EADDRNOTAVAIL;
+}
+
+/* A name may have an address twice. */
+static bool stands_before(const struct addrinfo *found, const struct addrinfo *each)
+{
+    while (found != each && (found->ai_addrlen != each->ai_addrlen ||
+                             memcmp(found->ai_addr, each->ai_addr, each->ai_addrlen) != 0))
+        found = found->ai_next;
+    return found != each;
+}
+
+static int open_name(const struct opening *opening, const char *text)
+{
+    struct addrinfo *found = config_resolve(text);
+    int error = EADDRNOTAVAIL;
+    bool any = false;
+
+    for (const struct addrinfo *each = found; each != NULL; each = each->ai_next) {
+        if (stands_before(found, each))
+            continue;
+        error = open_address(opening, each->ai_addr);
+        any = any || error == 0;
+        if (error != 0 && !is_absent(error))
+            break;
+    }
+    if (found != NULL)
+        freeaddrinfo(found);
+    return any && is_absent(error) ? 0 : error;
+}
+
+static int open_place(const struct opening *opening, const char *text)
+{
+    struct sockaddr_storage address;
+
+    if (config_parse_address(text, &address))
+        return open_address(opening, (struct sockaddr *)&address);
+    return open_name(opening, text);
+}
+
+/* `PORT`: every address. */
+static int open_port(const struct opening *opening, long port)
+{
+    char text[32];
+    int error;
+
+    snprintf(text, sizeof text, "0.0.0.0:%ld", port);
+    error = open_place(opening, text);
+    if (error != 0)
+        return refuse(text, error);
+    snprintf(text, sizeof text, "[::]:%ld", port);
+    error = open_place(opening, text);
+    return error == 0 || is_absent(error) ? EX_OK : refuse(text, error);
+}
+
+int places_open(const struct config *config, int (*opened_cb)(void *owner, int descriptor),
+                void *owner)
+{
+    const struct opening opening = {.opened_cb = opened_cb, .owner = owner};
+    size_t passed;
+
+    if (!count_passed(&passed))
+        return EX_CONFIG;
+    /* A supervisor that opens descriptor 3 for readiness and one that passes sockets from 3 on do not
+     * know of each other: the newline would go to, and the close would end, a socket of ours. */
+    if (config->common.ready_fd >= FIRST_PASSED &&
+        config->common.ready_fd < FIRST_PASSED + (long)passed)
+        return settings_refuse(config_settings, config_settings_count, "READY_FD",
+                               "a descriptor behind those of LISTEN_FDS");
+    if (passed > 0)
+        return open_passed(&opening, passed);
+    if (config->port >= 0)
+        return open_port(&opening, config->port);
+    for (size_t i = 0; i < config->listen.count; i++) {
+        int error = open_place(&opening, config->listen.items[i]);
+        if (error != 0)
+            return refuse(config->listen.items[i], error);
+    }
+    return EX_OK;
+}
