@@ -26,6 +26,10 @@ ifeq ($(SANITIZE),1)
 BUILD    := build/sanitize
 OPTIMIZE := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 endif
+ifeq ($(SANITIZE),fuzz)
+BUILD    := build/fuzz
+OPTIMIZE := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=all
+endif
 
 WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 \
             -Wundef -Wvla -Wpointer-arith -Wwrite-strings -Wimplicit-fallthrough -Werror
@@ -98,6 +102,35 @@ $(BUILD)/objects/tests/unit/$(1).o: | need-test
 endef
 $(foreach test,$(notdir $(unit_tests)),$(eval $(call unit_test_rules,$(test),$(firstword $(subst _, ,$(test))))))
 
+# A fuzz target tests/fuzz/<target>.c, with what stands in tests/fuzz/<target>_*.c, is linked with all
+# of smtpd. libFuzzer comes with clang, so these have a build of their own.
+fuzz_targets := $(filter-out %_%,$(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*.c)))
+
+define fuzz_rules
+$(BUILD)/tests/fuzz/$(1): $(patsubst %.c,$(BUILD)/objects/%.o,tests/fuzz/$(1).c $(wildcard tests/fuzz/$(1)_*.c)) \
+                          $(call archive,smtpd) $(call archive,queue) $(call archive,common)
+	@mkdir -p $$(@D)
+	$$(call quiet,LD,$$@)$(CC) $(CFLAGS) $(MAYFLY_LDFLAGS) -fsanitize=fuzzer $(LDFLAGS) -o $$@ $$^ $(LIBS_smtpd)
+endef
+$(foreach target,$(fuzz_targets),$(eval $(call fuzz_rules,$(target))))
+
+.PHONY: fuzz-targets
+ifeq ($(SANITIZE),fuzz)
+fuzz-targets: $(fuzz_targets:%=$(BUILD)/tests/fuzz/%)
+else
+fuzz-targets: ## build what `make fuzz` runs
+	@$(MAKE) --no-print-directory $(all_cores) fuzz-targets SANITIZE=fuzz CC=clang BUILD=build/fuzz
+endif
+
+FUZZ_SECONDS := 60
+FUZZ_TARGETS := $(fuzz_targets)
+
+.PHONY: fuzz
+fuzz: ## look for inputs that break smtpd: FUZZ_SECONDS=60 for each of FUZZ_TARGETS=
+	@common/packages.sh install build test
+	@$(MAKE) --no-print-directory fuzz-targets
+	@tests/fuzz/run.sh $(FUZZ_SECONDS) $(FUZZ_TARGETS)
+
 $(BUILD)/tests/bench/commit: $(BUILD)/objects/tests/bench/commit.o $(call archive,queue) $(call archive,common)
 	@mkdir -p $(@D)
 	$(call quiet,LD,$@)$(CC) $(CFLAGS) $(MAYFLY_LDFLAGS) $(LDFLAGS) -o $@ $^
@@ -125,6 +158,7 @@ clean-run: ## forget what `make run` keeps: its database, its mail, its logs
 test: ## install what is missing, build, and run all tests (TEST_SCALE=full: in full size)
 	@common/packages.sh install build run test
 	@$(MAKE) --no-print-directory $(all_cores) all unit-tests
+	@$(MAKE) --no-print-directory fuzz-targets
 	@MAYFLY_BUILD="$(BUILD)" common/test.sh $(unit_tests) tests/system
 
 .PHONY: unit-tests unit
@@ -166,7 +200,7 @@ manual_path   = $(MANDIR)/man$(subst .,,$(suffix $(1)))/mayfly-$(patsubst mayfly
 schema_files := $(wildcard sql/*.sql sql/*/*.sql)
 
 c_files := $(wildcard $(foreach folder,$(FOLDERS) tests/unit tests/system tests/bench tests/fuzz,$(folder)/*.[ch]))
-scripts := .ci/run $(wildcard common/*.sh) $(shell grep -rlE '^\#!/bin/(ba)?sh' common/service $(PROGRAMS:%=%/service))
+scripts := .ci/run $(wildcard common/*.sh tests/fuzz/*.sh) $(shell grep -rlE '^\#!/bin/(ba)?sh' common/service $(PROGRAMS:%=%/service))
 
 .PHONY: format lint
 format: ## lay out the C code
