@@ -37,8 +37,6 @@ enum reply action_take_ehlo(struct session *session, struct slice argument, enum
 
 enum reply action_take_sender(struct session *session, struct slice argument, enum reply refusal)
 {
-    if (session->messages++ >= session->rules->max_messages)
-        return REPLY_TOO_MANY_MESSAGES;
     refusal = transaction_open(&session->transaction, session->rules, argument);
     if (refusal == REPLY_UNSET)
         refusal = session->host->room_check(session, session->transaction->declared);
@@ -57,7 +55,27 @@ enum reply action_begin_content(struct session *session, struct slice argument, 
 {
     (void)argument;
     (void)refusal;
+    session->host->content_expected(session);
     return session->host->message_begin(session) ? REPLY_UNSET : REPLY_LOCAL_ERROR;
+}
+
+/* The octets of the chunk come whatever happens, so there is nothing to say before they have. */
+enum reply action_begin_chunks(struct session *session, struct slice argument, enum reply refusal)
+{
+    (void)argument;
+    (void)refusal;
+    session->host->content_expected(session);
+    if (!session->host->message_begin(session))
+        session->transaction->failure = REPLY_LOCAL_ERROR;
+    return REPLY_UNSET;
+}
+
+enum reply action_skip_chunk(struct session *session, struct slice argument, enum reply refusal)
+{
+    (void)argument;
+    (void)refusal;
+    session->host->content_expected(session);
+    return REPLY_UNSET;
 }
 
 enum reply action_finish_content(struct session *session, struct slice argument, enum reply refusal)
@@ -95,5 +113,28 @@ enum reply action_forget_junk(struct session *session, struct slice argument, en
     (void)argument;
     (void)refusal;
     session->junk = 0;
+    return REPLY_UNSET;
+}
+
+enum reply action_start_tls(struct session *session, struct slice argument, enum reply refusal)
+{
+    (void)argument;
+    (void)refusal;
+    if (!session->rules->tls)
+        return REPLY_UNIMPLEMENTED;
+    if (session->secure)
+        return REPLY_TLS_ALREADY;
+    return session->host->tls_begin(session) ? REPLY_UNSET : REPLY_TLS_UNAVAILABLE;
+}
+
+/* RFC 3207, section 4.2: what the client said in the clear might have been said by anybody. */
+enum reply action_forget_client(struct session *session, struct slice argument, enum reply refusal)
+{
+    (void)argument;
+    (void)refusal;
+    free(session->helo);
+    session->helo = NULL;
+    session->extended = false;
+    session->secure = true;
     return REPLY_UNSET;
 }

@@ -12,6 +12,8 @@ enum reply action_take_sender(struct session *session, struct slice argument, en
 enum reply action_take_recipient(struct session *session, struct slice argument,
                                  enum reply refusal);
 enum reply action_begin_content(struct session *session, struct slice argument, enum reply refusal);
+enum reply action_begin_chunks(struct session *session, struct slice argument, enum reply refusal);
+enum reply action_skip_chunk(struct session *session, struct slice argument, enum reply refusal);
 enum reply action_finish_content(struct session *session, struct slice argument,
                                  enum reply refusal);
 enum reply action_begin_drain(struct session *session, struct slice argument, enum reply refusal);
@@ -19,5 +21,7 @@ enum reply action_end_drain(struct session *session, struct slice argument, enum
 enum reply action_refuse_message(struct session *session, struct slice argument,
                                  enum reply refusal);
 enum reply action_forget_junk(struct session *session, struct slice argument, enum reply refusal);
+enum reply action_start_tls(struct session *session, struct slice argument, enum reply refusal);
+enum reply action_forget_client(struct session *session, struct slice argument, enum reply refusal);
 
 #endif

@@ -13,6 +13,8 @@ static const struct {
     {"MAIL", COMMAND_MAIL, ARGUMENT_NEEDED},
     {"RCPT", COMMAND_RCPT, ARGUMENT_NEEDED},
     {"DATA", COMMAND_DATA, ARGUMENT_NONE},
+    /* A malformed argument of BDAT is worse than a mistake: see command_parse_chunk. */
+    {"BDAT", COMMAND_BDAT, ARGUMENT_ANY},
     {"EHLO", COMMAND_EHLO, ARGUMENT_NEEDED},
     {"HELO", COMMAND_HELO, ARGUMENT_NEEDED},
     {"QUIT", COMMAND_QUIT, ARGUMENT_NONE},
@@ -20,6 +22,7 @@ static const struct {
     {"NOOP", COMMAND_NOOP, ARGUMENT_ANY},
     {"HELP", COMMAND_HELP, ARGUMENT_ANY},
     {"VRFY", COMMAND_VRFY, ARGUMENT_NEEDED},
+    {"STARTTLS", COMMAND_STARTTLS, ARGUMENT_NONE},
     /* Known, and answered 502 rather than 500 (RFC 5321, section 4.2.4), so that a client can tell
      * a server without the extension from a typing error. XCLIENT is no verb of any RFC. */
     {"EXPN", COMMAND_UNIMPLEMENTED, ARGUMENT_ANY},
@@ -30,8 +33,6 @@ static const struct {
     {"ETRN", COMMAND_UNIMPLEMENTED, ARGUMENT_ANY},
     {"ATRN", COMMAND_UNIMPLEMENTED, ARGUMENT_ANY},
     {"AUTH", COMMAND_UNIMPLEMENTED, ARGUMENT_ANY},
-    {"STARTTLS", COMMAND_UNIMPLEMENTED, ARGUMENT_ANY},
-    {"BDAT", COMMAND_UNIMPLEMENTED, ARGUMENT_ANY},
     {"BURL", COMMAND_UNIMPLEMENTED, ARGUMENT_ANY},
     /* A browser that was lured here sends a request whose body an attacker chose: it must not be
      * read as commands. */
@@ -78,6 +79,28 @@ struct command command_parse(struct slice line)
         break;
     }
     return command;
+}
+
+bool command_parse_chunk(struct slice argument, uint64_t *size, bool *last)
+{
+    size_t digits = 0;
+    struct slice rest;
+
+    *size = 0;
+    for (; digits < argument.length && ascii_is_digit(argument.start[digits]); digits++)
+        if (__builtin_mul_overflow(*size, 10u, size) ||
+            __builtin_add_overflow(*size, (uint64_t)(argument.start[digits] - '0'), size))
+            return false;
+    rest = slice_from(argument, digits);
+    *last = rest.length > 0;
+    if (digits == 0 || (*last && rest.start[0] != ' '))
+        return false;
+    return !*last || slice_equals_nocase(slice_trim_start(rest), slice_of("LAST"));
+}
+
+bool command_is_proxy(struct slice line)
+{
+    return slice_starts_nocase(line, slice_of("PROXY "));
 }
 
 /* A line that has a CR, an LF or a NUL in it is more than one, and the second may be anything. */

@@ -5,16 +5,21 @@
 
 #include "smtpd/slice.h"
 
+#include <stdbool.h>
+#include <stdint.h>
+
 enum command_verb {
     COMMAND_HELO,
     COMMAND_EHLO,
     COMMAND_MAIL,
     COMMAND_RCPT,
     COMMAND_DATA,
+    COMMAND_BDAT,
     COMMAND_RSET,
     COMMAND_NOOP,
     COMMAND_HELP,
     COMMAND_VRFY,
+    COMMAND_STARTTLS,
     COMMAND_QUIT,
     COMMAND_UNIMPLEMENTED, /* a verb of some RFC that this server has not got: 502 */
     COMMAND_FOREIGN,       /* another protocol (HTTP) is being spoken */
@@ -31,6 +36,14 @@ struct command {
 /* Reads a line without its CRLF. Verbs are compared whole and without case. The argument points
  * into `line`. */
 struct command command_parse(struct slice line);
+
+/* Reads the argument of BDAT (RFC 3030, section 2): how many octets follow the line, and whether they
+ * are the message's last. False when it is malformed, and then nobody knows where the next command
+ * begins. */
+bool command_parse_chunk(struct slice argument, uint64_t *size, bool *last);
+
+/* True of a line that begins a PROXY protocol header of version 1. */
+bool command_is_proxy(struct slice line);
 
 /* What of a refused line may stand in a log: passwords (AUTH) and message content (a client that
  * sends its message although DATA was refused) must not. HELO and EHLO whole, MAIL and RCPT whole

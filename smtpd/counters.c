@@ -22,6 +22,10 @@ static struct metric metrics[COUNTER_COUNT] = {
                                   .type = METRIC_GAUGE},
     [COUNTER_EARLY_TALKERS] =
         COUNTER("early_talkers_total", NULL, "connections that spoke before the greeting"),
+    [COUNTER_EARLY_PIPELINING] =
+        COUNTER("early_pipelining_total", NULL, "connections that sent commands out of turn"),
+    [COUNTER_PROXY_REFUSED] =
+        COUNTER("proxy_refused_total", NULL, "connections closed for their PROXY protocol header"),
     [COUNTER_COMMANDS] = COUNTER("commands_total", NULL, "command lines answered"),
     [COUNTER_REPLIES_2XX] = REPLIES("2xx"),
     [COUNTER_REPLIES_3XX] = REPLIES("3xx"),
@@ -53,6 +57,9 @@ static struct metric metrics[COUNTER_COUNT] = {
     [COUNTER_REFUSED_RECIPIENT_REFUSED] = REFUSED("recipient_refused"),
     [COUNTER_REFUSED_TOO_BIG] = REFUSED("too_big"),
     [COUNTER_REFUSED_TOO_MANY_HOPS] = REFUSED("too_many_hops"),
+    [COUNTER_REFUSED_TLS_REQUIRED] = REFUSED("tls_required"),
+    [COUNTER_REFUSED_EARLY_TALK] = REFUSED("early_talk"),
+    [COUNTER_REFUSED_OUT_OF_TURN] = REFUSED("out_of_turn"),
 };
 
 const struct metric_set counters_set = {.metrics = metrics, .count = COUNTER_COUNT};
@@ -79,6 +86,9 @@ static const enum counter refusals[REPLY_COUNT] = {
     [REPLY_RECIPIENT_REFUSED] = COUNTER_REFUSED_RECIPIENT_REFUSED,
     [REPLY_TOO_BIG] = COUNTER_REFUSED_TOO_BIG,
     [REPLY_TOO_MANY_HOPS] = COUNTER_REFUSED_TOO_MANY_HOPS,
+    [REPLY_TLS_REQUIRED] = COUNTER_REFUSED_TLS_REQUIRED,
+    [REPLY_EARLY_TALK] = COUNTER_REFUSED_EARLY_TALK,
+    [REPLY_OUT_OF_TURN] = COUNTER_REFUSED_OUT_OF_TURN,
 };
 
 void counters_add(enum counter counter, double amount)

@@ -124,6 +124,27 @@ out:
     return at;
 }
 
+void data_count(struct data *data, const char *bytes, size_t length)
+{
+    size_t at = 0;
+
+    data->size += length;
+    while (at < length) {
+        switch ((enum data_state)data->state) {
+        case DATA_CR:
+            take_after_carriage(data, bytes[at++]);
+            break;
+        case DATA_TEXT:
+            at = take_text(data, bytes, length, at);
+            break;
+        default:
+            data->state = bytes[at] == '\r' ? DATA_CR : DATA_TEXT;
+            at += bytes[at] == '\r';
+            break;
+        }
+    }
+}
+
 bool data_ended(const struct data *data)
 {
     return data->state == DATA_ENDED;

@@ -35,6 +35,10 @@ struct data {
  * used. */
 size_t data_feed(struct data *data, const char *bytes, size_t length, struct slice *content);
 
+/* Takes octets of a chunk (RFC 3030), all of which are content: they are only counted. Nothing in
+ * them ends a message, and no dot is taken away. */
+void data_count(struct data *data, const char *bytes, size_t length);
+
 bool data_ended(const struct data *data);
 
 #endif

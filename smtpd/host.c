@@ -45,6 +45,13 @@ static void message_ended_cb(void *owner, int error)
     connection_proceed(connection);
 }
 
+static void expect_content(struct session *session)
+{
+    struct connection *connection = connection_of(session);
+
+    pace_begin(&connection->pace, uv_now(connection->server->loop));
+}
+
 static bool begin_message(struct session *session)
 {
     static const struct message_callbacks callbacks = {
@@ -57,13 +64,12 @@ static bool begin_message(struct session *session)
     const struct message_origin origin = {
         .hostname = server->config->hostname,
         .helo = session->helo,
-        .protocol = transaction_protocol(session->transaction, session->extended),
+        .protocol = transaction_protocol(session->transaction, session->extended, session->secure),
         .client = connection->client,
     };
 
     connection->message =
         message_open(&server->committer, session->transaction, &origin, &callbacks, connection);
-    pace_begin(&connection->pace, uv_now(server->loop));
     return connection->message != NULL;
 }
 
@@ -127,7 +133,7 @@ static void note_reply(struct session *session, enum reply reply, struct slice l
 
     connection->answered = true;
     /* Not with those who are one too many: there may be any number of them. */
-    connection->courteous = reply_code(reply) == 421 && session->state != SESSION_NEW;
+    connection->courteous = reply_code(reply) >= 400 && session->state != SESSION_NEW;
     counters_reply(reply);
     if (line.length > 0)
         counters_add(COUNTER_COMMANDS, 1);
@@ -135,12 +141,32 @@ static void note_reply(struct session *session, enum reply reply, struct slice l
         log_refusal(connection, reply, line);
 }
 
+static void note(struct session *session, enum session_note noted, struct slice line)
+{
+    static const struct {
+        const char *event;
+        enum counter counter;
+    } notes[] = {
+        [NOTE_EARLY_PIPELINING] = {"early_pipelining", COUNTER_EARLY_PIPELINING},
+        [NOTE_SECOND_HEADER] = {"second_proxy_header", COUNTER_PROXY_REFUSED},
+    };
+    struct slice shown = command_loggable(line);
+    char client[ADDRESS_TEXT_SIZE];
+
+    address_text(&connection_of(session)->client, client);
+    counters_add(notes[noted].counter, 1);
+    log_info(notes[noted].event, LOG_TEXT("client", client), LOG_TEXT("helo", session->helo),
+             LOG_BYTES("line", shown.start, shown.length));
+}
+
 const struct session_host host_of_connections = {
     .room_check = check_room,
+    .content_expected = expect_content,
     .message_begin = begin_message,
     .message_room = room_of_message,
     .message_append = append_to_message,
     .message_finish = finish_message,
     .message_abort = abort_message,
     .replied = note_reply,
+    .noted = note,
 };

@@ -5,6 +5,8 @@
 
 #include "common/buffer.h"
 
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 enum reply {
@@ -18,6 +20,8 @@ enum reply {
     REPLY_SENDER_OK,
     REPLY_RECIPIENT_OK,
     REPLY_START_DATA,
+    REPLY_CHUNK_OK,
+    REPLY_START_TLS,
     REPLY_QUEUED,
     REPLY_HELP,
     REPLY_CANNOT_VERIFY,
@@ -34,6 +38,7 @@ enum reply {
     REPLY_FOREIGN,
     REPLY_INTERNAL,
 
+    REPLY_TLS_UNAVAILABLE,
     REPLY_LOCAL_ERROR,
     REPLY_POLICY_ERROR,
     REPLY_NO_SPACE,
@@ -51,12 +56,19 @@ enum reply {
     REPLY_BAD_SENDER,
     REPLY_BAD_RECIPIENT,
     REPLY_BAD_PARAMETER,
+    REPLY_BAD_CHUNK,
     REPLY_UNKNOWN_PARAMETER,
     REPLY_NEED_HELO,
     REPLY_NESTED_MAIL,
     REPLY_NEED_MAIL,
     REPLY_NEED_RCPT,
     REPLY_NO_RECIPIENTS,
+    REPLY_IN_CHUNKS,
+    REPLY_TLS_ALREADY,
+    REPLY_TLS_REQUIRED,
+    REPLY_EARLY_TALK,
+    REPLY_OUT_OF_TURN,
+    REPLY_REJECTED,
     REPLY_SENDER_NEEDS_UTF8,
     REPLY_RECIPIENT_NEEDS_UTF8,
     REPLY_SENDER_REFUSED,
@@ -75,6 +87,9 @@ enum { REPLY_LINE_MAX = 512 };
 struct reply_values {
     const char *hostname; /* at most 255 octets */
     uint64_t max_size;
+    size_t max_recipients;
+    unsigned max_messages;
+    bool tls;       /* STARTTLS is on offer */
     const char *id; /* of the message, for REPLY_QUEUED */
 };
 

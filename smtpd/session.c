@@ -13,7 +13,23 @@ enum { SESSION_OUT_MAX = 16 * 1024 };
 
 static bool is_command(enum session_event event)
 {
-    return event >= EVENT_HELO && event <= EVENT_LINE_TOO_LONG;
+    return event >= EVENT_HELO && event <= EVENT_CHUNK_SKIPPED;
+}
+
+/* Where the operator demands TLS, what is answered as ever without it (RFC 3207, section 4): the
+ * commands that lead to TLS or away, and lines that are no commands. */
+static const bool allowed_in_clear[EVENT_COUNT] = {
+    [EVENT_EHLO] = true,          [EVENT_NOOP] = true,          [EVENT_STARTTLS] = true,
+    [EVENT_QUIT] = true,          [EVENT_BDAT] = true, /* its octets are to be passed over first */
+    [EVENT_BAD_CHUNK] = true,     [EVENT_FOREIGN] = true,       [EVENT_MALFORMED] = true,
+    [EVENT_BAD_LINE_END] = true,  [EVENT_LINE_TOO_LONG] = true, [EVENT_OUT_OF_TURN] = true,
+    [EVENT_SECOND_HEADER] = true,
+};
+
+static bool needs_tls(const struct session *session, enum session_event event)
+{
+    return session->rules->require_tls && !session->secure && is_command(event) &&
+           !allowed_in_clear[event];
 }
 
 /* A refusal for now is no error of the client's, but neither is it mail: without a limit one could
@@ -32,6 +48,8 @@ static enum reply apply_limits(struct session *session, const struct transition 
         session->errors++;
     if (!is_command(event))
         return reply;
+    if (event == EVENT_MAIL && session->messages > session->rules->max_messages)
+        return REPLY_TOO_MANY_MESSAGES;
     if (reply_code(reply) / 100 == 5 && session->errors >= session->rules->max_errors)
         return REPLY_TOO_MANY_ERRORS;
     if (is_junk(transition, reply) && ++session->junk >= session->rules->max_junk)
@@ -44,6 +62,9 @@ static void answer(struct session *session, enum reply reply, struct slice line)
     const struct reply_values values = {
         .hostname = session->rules->hostname,
         .max_size = session->rules->max_size,
+        .max_recipients = session->rules->max_recipients,
+        .max_messages = session->rules->max_messages,
+        .tls = session->rules->tls && !session->secure,
         .id = session->transaction != NULL ? session->transaction->id : "",
     };
 
@@ -58,15 +79,23 @@ static bool holds_transaction(enum session_state state)
     return state >= SESSION_MAIL && state <= SESSION_COMMIT;
 }
 
+static bool holds_message(enum session_state state)
+{
+    return state == SESSION_CONTENT || state == SESSION_CHUNK || state == SESSION_CHUNKED ||
+           state == SESSION_COMMIT;
+}
+
 /* The one place that changes the state. A transaction does not outlive the states that have one. */
 static void enter(struct session *session, enum session_state state)
 {
     if (!holds_transaction(state)) {
-        if (session->state == SESSION_CONTENT || session->state == SESSION_COMMIT)
+        if (holds_message((enum session_state)session->state))
             session->host->message_abort(session);
         transaction_close(session->transaction);
         session->transaction = NULL;
     }
+    if (state == SESSION_CLOSED)
+        session->chunk = 0;
     session->state = (uint8_t)state;
 }
 
@@ -77,12 +106,14 @@ static void step(struct session *session, enum session_event event, struct slice
     enum session_state next = transition->next;
     enum reply reply = REPLY_UNSET;
 
-    if (transition->action != NULL)
+    if (needs_tls(session, event))
+        reply = REPLY_TLS_REQUIRED;
+    else if (transition->action != NULL)
         reply = transition->action(session, argument, refusal);
     if (reply == REPLY_UNSET)
         reply = transition->reply;
     else
-        next = transition->refused;
+        next = reply == REPLY_TLS_REQUIRED ? session->state : transition->refused;
     reply = apply_limits(session, transition, event, reply);
     if (reply_code(reply) == 421) /* says that the connection is closed: RFC 5321, section 3.8 */
         next = SESSION_CLOSED;
@@ -93,7 +124,8 @@ static void step(struct session *session, enum session_event event, struct slice
 
 static bool between_commands(const struct session *session)
 {
-    return session->state >= SESSION_START && session->state <= SESSION_RCPT;
+    return (session->state >= SESSION_START && session->state <= SESSION_RCPT) ||
+           session->state == SESSION_REJECTED;
 }
 
 static void step_and_stop(struct session *session, enum session_event event, struct slice argument,
@@ -115,7 +147,82 @@ void session_event(struct session *session, enum session_event event, enum reply
     step_and_stop(session, event, none, refusal, none);
 }
 
-static void take_command(struct session *session, struct slice line)
+/* RFC 2920, section 3.1: the reply to some commands decides what can come next, and without EHLO
+ * that holds for all. Who goes on all the same has not read it, as mail servers do. */
+static bool should_wait(const struct session *session, enum session_event event)
+{
+    switch (event) {
+    case EVENT_HELO:
+    case EVENT_EHLO:
+    case EVENT_DATA:
+    case EVENT_VRFY:
+    case EVENT_STARTTLS:
+        return true;
+    case EVENT_QUIT:
+    case EVENT_FOREIGN:
+    case EVENT_BDAT: /* its octets are behind it */
+        return false;
+    default:
+        return !session->extended;
+    }
+}
+
+/* Notes a command that came out of turn; the event that it is to be taken for. */
+static enum session_event judge_turn(struct session *session, enum session_event event,
+                                     struct slice line)
+{
+    if (session->state == SESSION_REJECTED || !should_wait(session, event))
+        return event;
+    if (!session->noted)
+        session->host->noted(session, NOTE_EARLY_PIPELINING, line);
+    session->noted = true;
+    return session->rules->refuse_pipelining ? EVENT_OUT_OF_TURN : event;
+}
+
+/* Only the first bytes of a connection may be a header, and only once: behind it they are the
+ * client's. One of version 2 begins with an empty line. */
+static bool is_second_header(const struct session *session, struct slice line)
+{
+    return session->proxied &&
+           (command_is_proxy(line) || (session->helo == NULL && line.length == 0));
+}
+
+/* The chunk has come, all of it. */
+static void end_chunk(struct session *session)
+{
+    if (session->state != SESSION_CHUNK && session->state != SESSION_CHUNK_DRAIN)
+        session_event(session, EVENT_CHUNK_SKIPPED, REPLY_UNSET);
+    else
+        session_event(session, session->chunk_last ? EVENT_CONTENT_END : EVENT_CHUNK_END,
+                      REPLY_UNSET);
+}
+
+static void take_chunk_command(struct session *session, struct slice argument, struct slice line)
+{
+    const struct slice none = {0};
+
+    if (!command_parse_chunk(argument, &session->chunk, &session->chunk_last)) {
+        session->chunk = 0;
+        step_and_stop(session, EVENT_BAD_CHUNK, none, REPLY_UNSET, line);
+        return;
+    }
+    step_and_stop(session, EVENT_BDAT, none, REPLY_UNSET, line);
+    if (session->state == SESSION_CHUNK) {
+        struct transaction *transaction = session->transaction;
+
+        /* Known before a single octet is written. */
+        if (transaction->failure == REPLY_UNSET &&
+            transaction->data.size <= session->rules->max_size &&
+            session->chunk > session->rules->max_size - transaction->data.size)
+            transaction->failure = REPLY_TOO_BIG;
+        if (transaction->failure != REPLY_UNSET)
+            session_event(session, EVENT_CONTENT_FAILED, transaction->failure);
+    }
+    if (session->chunk == 0)
+        end_chunk(session);
+}
+
+static void take_command(struct session *session, struct slice line, bool more)
 {
     static const enum session_event events[] = {
         [COMMAND_HELO] = EVENT_HELO,
@@ -123,10 +230,12 @@ static void take_command(struct session *session, struct slice line)
         [COMMAND_MAIL] = EVENT_MAIL,
         [COMMAND_RCPT] = EVENT_RCPT,
         [COMMAND_DATA] = EVENT_DATA,
+        [COMMAND_BDAT] = EVENT_BDAT,
         [COMMAND_RSET] = EVENT_RSET,
         [COMMAND_NOOP] = EVENT_NOOP,
         [COMMAND_HELP] = EVENT_HELP,
         [COMMAND_VRFY] = EVENT_VRFY,
+        [COMMAND_STARTTLS] = EVENT_STARTTLS,
         [COMMAND_QUIT] = EVENT_QUIT,
         [COMMAND_UNIMPLEMENTED] = EVENT_UNIMPLEMENTED,
         [COMMAND_FOREIGN] = EVENT_FOREIGN,
@@ -135,8 +244,20 @@ static void take_command(struct session *session, struct slice line)
         [COMMAND_MISUSED] = EVENT_MISUSED,
     };
     struct command command = command_parse(line);
+    enum session_event event = events[command.verb];
 
-    step_and_stop(session, events[command.verb], command.argument, REPLY_UNSET, line);
+    if (is_second_header(session, line)) {
+        session->host->noted(session, NOTE_SECOND_HEADER, line);
+        event = EVENT_SECOND_HEADER;
+    } else if (more) {
+        event = judge_turn(session, event, line);
+    }
+    if (event == EVENT_MAIL)
+        session->messages++;
+    if (event == EVENT_BDAT)
+        take_chunk_command(session, command.argument, line);
+    else
+        step_and_stop(session, event, command.argument, REPLY_UNSET, line);
 }
 
 static size_t take_line(struct session *session, const char *bytes, size_t length)
@@ -149,7 +270,7 @@ static size_t take_line(struct session *session, const char *bytes, size_t lengt
     case LINE_PARTIAL:
         break;
     case LINE_COMPLETE:
-        take_command(session, text);
+        take_command(session, text, used < length);
         line_reset(&session->line);
         break;
     case LINE_BAD:
@@ -195,9 +316,36 @@ static size_t take_content(struct session *session, const char *bytes, size_t le
     return used;
 }
 
+static size_t take_chunk(struct session *session, const char *bytes, size_t length)
+{
+    if (session->state == SESSION_CHUNK) {
+        size_t room = session->host->message_room(session);
+        length = length < room ? length : room;
+    }
+    if (length > session->chunk)
+        length = (size_t)session->chunk;
+    if (session->state == SESSION_CHUNK) {
+        data_count(&session->transaction->data, bytes, length);
+        keep_content(session, slice_make(bytes, length));
+    }
+    session->chunk -= length;
+    if (session->chunk == 0)
+        end_chunk(session);
+    return length;
+}
+
 bool session_in_content(const struct session *session)
 {
-    return session->state == SESSION_CONTENT || session->state == SESSION_DRAIN;
+    switch ((enum session_state)session->state) {
+    case SESSION_CONTENT:
+    case SESSION_DRAIN:
+    case SESSION_CHUNK:
+    case SESSION_CHUNKED:
+    case SESSION_CHUNK_DRAIN:
+        return true;
+    default:
+        return session->chunk > 0;
+    }
 }
 
 bool session_wants_input(const struct session *session)
@@ -205,9 +353,11 @@ bool session_wants_input(const struct session *session)
     switch ((enum session_state)session->state) {
     case SESSION_NEW:
     case SESSION_COMMIT:
+    case SESSION_HANDSHAKE:
     case SESSION_CLOSED:
         return false;
     case SESSION_CONTENT:
+    case SESSION_CHUNK:
         return session->host->message_room(session) > 0;
     default:
         return !session->delayed && session->out->length < SESSION_OUT_MAX;
@@ -219,7 +369,9 @@ size_t session_input(struct session *session, const char *bytes, size_t length)
     size_t used = 0;
 
     while (used < length && session_wants_input(session)) {
-        if (session_in_content(session))
+        if (session->chunk > 0)
+            used += take_chunk(session, bytes + used, length - used);
+        else if (session->state == SESSION_CONTENT || session->state == SESSION_DRAIN)
             used += take_content(session, bytes + used, length - used);
         else
             used += take_line(session, bytes + used, length - used);

@@ -6,12 +6,16 @@
  * The states, and what makes a session move on:
  *
  *     NEW ──▶ START ──EHLO──▶ READY ──MAIL──▶ MAIL ──RCPT──▶ RCPT ──DATA──▶ CONTENT ──end──▶ COMMIT
- *                               ▲              │  ▲            ▲               │ fails         │
- *                               │              ▼  │            │               ▼               │
- *                               │            REFUSED ──────────┘             DRAIN             │
- *                               └──────────────────────── reply ───────────────┴───────────────┘
+ *      │        ▲               ▲              │  ▲            ▲               │ fails         │
+ *      │        │ STARTTLS      │              ▼  │            │               ▼               │
+ *      │        ▼               │            REFUSED ──────────┘             DRAIN             │
+ *      │    HANDSHAKE           └──────────────────────── reply ───────────────┴───────────────┘
+ *      └──▶ REJECTED
  *
- * and from everywhere to CLOSED. Loop thread only. */
+ * and from everywhere to CLOSED. With BDAT (RFC 3030) a message comes in chunks, and commands come
+ * between them: RCPT ──BDAT──▶ CHUNK ──end──▶ CHUNKED ──BDAT──▶ CHUNK … ──last end──▶ COMMIT, or
+ * CHUNK_DRAIN in place of CHUNK. The octets of a chunk that comes where none is wanted are passed
+ * over in whatever state that is, before they are refused. Loop thread only. */
 #ifndef SMTPD_SESSION_H
 #define SMTPD_SESSION_H
 
@@ -26,16 +30,21 @@
 #include <stdint.h>
 
 enum session_state {
-    SESSION_NEW,     /* connected, nothing said */
-    SESSION_START,   /* greeted; neither HELO nor EHLO has come */
-    SESSION_READY,   /* between transactions */
-    SESSION_MAIL,    /* sender given */
-    SESSION_REFUSED, /* sender given, every recipient so far refused */
-    SESSION_RCPT,    /* at least one recipient */
-    SESSION_CONTENT, /* behind 354 */
-    SESSION_DRAIN,   /* behind 354, with a message that will be refused at its end */
-    SESSION_COMMIT,  /* the end of data has come, the reply waits for the disk; input is paused */
-    SESSION_CLOSED,  /* the last reply is given; nothing more is read */
+    SESSION_NEW,         /* connected, nothing said */
+    SESSION_START,       /* greeted; neither HELO nor EHLO has come */
+    SESSION_READY,       /* between transactions */
+    SESSION_MAIL,        /* sender given */
+    SESSION_REFUSED,     /* sender given, every recipient so far refused */
+    SESSION_RCPT,        /* at least one recipient */
+    SESSION_CONTENT,     /* behind 354 */
+    SESSION_DRAIN,       /* behind 354, with a message that will be refused at its end */
+    SESSION_CHUNK,       /* behind BDAT: octets of a chunk come */
+    SESSION_CHUNKED,     /* between two chunks of a message */
+    SESSION_CHUNK_DRAIN, /* as CHUNK, with a message that will be refused at the chunk's end */
+    SESSION_COMMIT,    /* the end of data has come, the reply waits for the disk; input is paused */
+    SESSION_HANDSHAKE, /* behind 220 to STARTTLS: the bytes are not ours to read */
+    SESSION_REJECTED,  /* refused as a whole: nothing but QUIT works */
+    SESSION_CLOSED,    /* the last reply is given; nothing more is read */
     SESSION_STATE_COUNT
 };
 
@@ -43,16 +52,20 @@ enum session_event {
     EVENT_CONNECT,     /* the connection stands and may be served */
     EVENT_SERVER_FULL, /* it stands and is one too many */
     EVENT_CLIENT_FULL, /* one too many of this client */
+    EVENT_EARLY_TALK,  /* it may be served, but did not wait for the greeting */
 
     EVENT_HELO,
     EVENT_EHLO,
     EVENT_MAIL,
     EVENT_RCPT,
     EVENT_DATA,
+    EVENT_BDAT,      /* with a sound argument; says nothing before the chunk has come */
+    EVENT_BAD_CHUNK, /* BDAT with another */
     EVENT_RSET,
     EVENT_NOOP,
     EVENT_HELP,
     EVENT_VRFY,
+    EVENT_STARTTLS,
     EVENT_QUIT,
     EVENT_UNIMPLEMENTED,
     EVENT_FOREIGN,
@@ -61,11 +74,18 @@ enum session_event {
     EVENT_MISUSED,
     EVENT_BAD_LINE_END,
     EVENT_LINE_TOO_LONG,
+    EVENT_OUT_OF_TURN,   /* a command with input behind it that should have waited for the reply */
+    EVENT_SECOND_HEADER, /* a PROXY protocol header behind the first */
+    EVENT_CHUNK_SKIPPED, /* the octets of a chunk that nobody wants have come */
 
-    EVENT_CONTENT_END,
+    EVENT_CHUNK_END,      /* of a chunk that is not the last */
+    EVENT_CONTENT_END,    /* of a message */
     EVENT_CONTENT_FAILED, /* the message cannot be kept: too big, in circles, or a disk error */
     EVENT_COMMITTED,
     EVENT_COMMIT_FAILED,
+
+    EVENT_TLS_BEGUN, /* the handshake is done */
+    EVENT_TLS_FAILED,
 
     EVENT_TIMEOUT,
     EVENT_TOO_SLOW,
@@ -76,6 +96,12 @@ enum session_event {
     EVENT_COUNT
 };
 
+/* What is worth a note in the log although nothing is refused by it. */
+enum session_note {
+    NOTE_EARLY_PIPELINING, /* said once a session */
+    NOTE_SECOND_HEADER
+};
+
 struct session;
 
 /* What a session asks of the world. The calls come from inside session_input and session_event. */
@@ -83,6 +109,14 @@ struct session_host {
     /* Is there room on the disk for a message of so many octets (0: unknown)? UNSET, or the reply
      * that refuses it. */
     enum reply (*room_check)(struct session *session, uint64_t declared);
+
+    /* STARTTLS was accepted: 220 is to be sent in the clear, all that has come behind the command is
+     * to be dropped, and TLS to begin. TLS_BEGUN or TLS_FAILED follows, later. False when memory is
+     * out. */
+    bool (*tls_begin)(struct session *session);
+
+    /* Octets follow that the client is to send without a pause: content, or a chunk. */
+    void (*content_expected)(struct session *session);
 
     /* Content follows: the transaction is complete and will not change. Sets its id. False when
      * memory is out. */
@@ -102,6 +136,9 @@ struct session_host {
 
     /* A reply was given. `line` is the command it answers, or empty. For log and metrics. */
     void (*replied)(struct session *session, enum reply reply, struct slice line);
+
+    /* For log and metrics as well. */
+    void (*noted)(struct session *session, enum session_note note, struct slice line);
 };
 
 struct session {
@@ -114,8 +151,13 @@ struct session {
     uint32_t errors;                 /* 5xx replies */
     uint32_t junk;     /* commands since the last message that led to none, or were answered 4xx */
     uint32_t messages; /* MAIL commands */
+    uint64_t chunk;    /* octets of a chunk that are still to come */
     uint8_t state;     /* enum session_state */
+    bool chunk_last;   /* the chunk ends the message */
     bool extended;     /* it was EHLO */
+    bool secure;       /* under TLS */
+    bool proxied;      /* behind a PROXY protocol header; the owner sets it */
+    bool noted;        /* NOTE_EARLY_PIPELINING was given */
     bool stopping;     /* EVENT_SHUTDOWN has come */
     bool delayed; /* the replies in `out` are to be held back; the owner clears it when they went */
 };
@@ -138,7 +180,8 @@ bool session_wants_input(const struct session *session);
  * reply that the message will get; REPLY_UNSET with all others. */
 void session_event(struct session *session, enum session_event event, enum reply refusal);
 
-/* True while content is being received. */
+/* True while the client owes octets of content rather than a command, or the rest of a message that
+ * it sends in chunks. */
 bool session_in_content(const struct session *session);
 
 #endif

@@ -89,6 +89,10 @@ enum reply transaction_add(struct transaction *transaction, const struct rules *
     struct slice rest;
     enum reply refusal;
 
+    /* Said of every RCPT behind the limit, whatever is wrong with it: the limit is of commands, not
+     * of those that were accepted (RFC 9422, section 4). */
+    if (transaction->accepted + transaction->refused >= rules->max_recipients)
+        return REPLY_TOO_MANY_RECIPIENTS;
     if (!skip_keyword(&argument, "TO:"))
         return REPLY_BAD_RCPT;
     if (!path_parse_forward(argument, &recipient, &rest))
@@ -106,19 +110,19 @@ enum reply transaction_add(struct transaction *transaction, const struct rules *
         return REPLY_DOMAIN_REFUSED;
     if (verdict == POLICY_REFUSE_MAILBOX)
         return REPLY_RECIPIENT_REFUSED;
-    if (transaction->accepted >= rules->max_recipients)
-        return REPLY_TOO_MANY_RECIPIENTS;
     if (verdict == POLICY_ACCEPT && !recipients_add(&transaction->recipients, &recipient))
         return REPLY_LOCAL_ERROR;
     transaction->accepted++;
     return REPLY_UNSET;
 }
 
-const char *transaction_protocol(const struct transaction *transaction, bool extended)
+const char *transaction_protocol(const struct transaction *transaction, bool extended, bool secure)
 {
     if (transaction->utf8)
-        return "UTF8SMTP";
-    return extended ? "ESMTP" : "SMTP";
+        return secure ? "UTF8SMTPS" : "UTF8SMTP";
+    if (extended)
+        return secure ? "ESMTPS" : "ESMTP";
+    return "SMTP";
 }
 
 void transaction_close(struct transaction *transaction)

@@ -37,7 +37,7 @@ enum reply transaction_add(struct transaction *transaction, const struct rules *
                            struct slice argument);
 
 /* The protocol by its name in `with` (RFC 3848, RFC 6531 section 4.3). */
-const char *transaction_protocol(const struct transaction *transaction, bool extended);
+const char *transaction_protocol(const struct transaction *transaction, bool extended, bool secure);
 
 /* Frees it; NULL is harmless. */
 void transaction_close(struct transaction *transaction);

@@ -24,33 +24,66 @@
     {                                                                                              \
         .reply = REPLY_##what, .next = SESSION_##state, .junk = true                               \
     }
-#define LOST SAY(INTERNAL, CLOSED)
+#define LOST          SAY(INTERNAL, CLOSED)
+#define LOST_SILENTLY SAY(NONE, CLOSED)
 
 /* Rows that several states share. */
 #define ANY_COMMAND_STATE(state)                                                                   \
-    [EVENT_CONNECT] = LOST, [EVENT_SERVER_FULL] = LOST, [EVENT_CLIENT_FULL] = LOST,                \
-    [EVENT_HELO] = TRY_JUNK(action_take_helo, HELO, READY, state),                                 \
-    [EVENT_EHLO] = TRY_JUNK(action_take_ehlo, EHLO, READY, state), [EVENT_NOOP] = JUNK(OK, state), \
-    [EVENT_HELP] = JUNK(HELP, state), [EVENT_VRFY] = JUNK(CANNOT_VERIFY, state),                   \
-    [EVENT_QUIT] = SAY(BYE, CLOSED), [EVENT_UNIMPLEMENTED] = SAY(UNIMPLEMENTED, state),            \
-    [EVENT_FOREIGN] = SAY(FOREIGN, CLOSED), [EVENT_UNKNOWN] = SAY(UNKNOWN, state),                 \
-    [EVENT_MALFORMED] = SAY(MALFORMED, state), [EVENT_MISUSED] = SAY(MISUSED, state),              \
-    [EVENT_BAD_LINE_END] = SAY(BAD_LINE_END, state),                                               \
-    [EVENT_LINE_TOO_LONG] = SAY(LINE_TOO_LONG, state), [EVENT_CONTENT_END] = LOST,                 \
-    [EVENT_CONTENT_FAILED] = LOST, [EVENT_COMMITTED] = LOST, [EVENT_COMMIT_FAILED] = LOST,         \
-    [EVENT_TIMEOUT] = SAY(TIMEOUT, CLOSED), [EVENT_TOO_SLOW] = LOST,                               \
-    [EVENT_SHUTDOWN] = SAY(SHUTDOWN, CLOSED), [EVENT_SHUTDOWN_DEADLINE] = SAY(SHUTDOWN, CLOSED),   \
-    [EVENT_HANGUP] = SAY(NONE, CLOSED), [EVENT_NO_MEMORY] = SAY(INTERNAL, CLOSED)
+    NO_CONNECT(LOST),                                                                              \
+        [EVENT_HELO] = TRY_JUNK(action_take_helo, HELO, READY, state),                             \
+        [EVENT_EHLO] = TRY_JUNK(action_take_ehlo, EHLO, READY, state),                             \
+        [EVENT_BAD_CHUNK] = SAY(BAD_CHUNK, CLOSED), [EVENT_NOOP] = JUNK(OK, state),                \
+        [EVENT_HELP] = JUNK(HELP, state), [EVENT_VRFY] = JUNK(CANNOT_VERIFY, state),               \
+        [EVENT_QUIT] = SAY(BYE, CLOSED), [EVENT_UNIMPLEMENTED] = SAY(UNIMPLEMENTED, state),        \
+        [EVENT_FOREIGN] = SAY(FOREIGN, CLOSED), [EVENT_UNKNOWN] = SAY(UNKNOWN, state),             \
+        [EVENT_MALFORMED] = SAY(MALFORMED, state), [EVENT_MISUSED] = SAY(MISUSED, state),          \
+        [EVENT_BAD_LINE_END] = SAY(BAD_LINE_END, state),                                           \
+        [EVENT_LINE_TOO_LONG] = SAY(LINE_TOO_LONG, state),                                         \
+        [EVENT_OUT_OF_TURN] = SAY(OUT_OF_TURN, REJECTED),                                          \
+        [EVENT_SECOND_HEADER] = SAY(NONE, CLOSED), [EVENT_CHUNK_END] = LOST,                       \
+        [EVENT_CONTENT_END] = LOST, [EVENT_COMMITTED] = LOST, [EVENT_COMMIT_FAILED] = LOST,        \
+        NO_TLS(LOST), [EVENT_HANGUP] = SAY(NONE, CLOSED),                                          \
+        [EVENT_NO_MEMORY] = SAY(INTERNAL, CLOSED)
+
+/* Of those, the ones in which no message is on its way. */
+#define IDLE_COMMAND_STATE(state)                                                                  \
+    ANY_COMMAND_STATE(state),                                                                      \
+        [EVENT_STARTTLS] = TRY(action_start_tls, START_TLS, HANDSHAKE, state),                     \
+        [EVENT_CONTENT_FAILED] = LOST, [EVENT_TIMEOUT] = SAY(TIMEOUT, CLOSED),                     \
+        [EVENT_TOO_SLOW] = SAY(TOO_SLOW, CLOSED), [EVENT_SHUTDOWN] = SAY(SHUTDOWN, CLOSED),        \
+        [EVENT_SHUTDOWN_DEADLINE] = SAY(SHUTDOWN, CLOSED)
+
+/* A chunk that nobody wants is answered behind its octets. */
+#define SKIP_CHUNK(what, state)                                                                    \
+    [EVENT_BDAT] = TRY(action_skip_chunk, NONE, state, CLOSED), [EVENT_CHUNK_SKIPPED] =            \
+                                                                    SAY(what, state)
 
 #define NO_COMMAND(cell)                                                                           \
     [EVENT_HELO] = cell, [EVENT_EHLO] = cell, [EVENT_MAIL] = cell, [EVENT_RCPT] = cell,            \
-    [EVENT_DATA] = cell, [EVENT_RSET] = cell, [EVENT_NOOP] = cell, [EVENT_HELP] = cell,            \
-    [EVENT_VRFY] = cell, [EVENT_QUIT] = cell, [EVENT_UNIMPLEMENTED] = cell,                        \
-    [EVENT_FOREIGN] = cell, [EVENT_UNKNOWN] = cell, [EVENT_MALFORMED] = cell,                      \
-    [EVENT_MISUSED] = cell, [EVENT_BAD_LINE_END] = cell, [EVENT_LINE_TOO_LONG] = cell
+    [EVENT_DATA] = cell, [EVENT_BDAT] = cell, [EVENT_BAD_CHUNK] = cell, [EVENT_RSET] = cell,       \
+    [EVENT_NOOP] = cell, [EVENT_HELP] = cell, [EVENT_VRFY] = cell, [EVENT_STARTTLS] = cell,        \
+    [EVENT_QUIT] = cell, [EVENT_UNIMPLEMENTED] = cell, [EVENT_FOREIGN] = cell,                     \
+    [EVENT_UNKNOWN] = cell, [EVENT_MALFORMED] = cell, [EVENT_MISUSED] = cell,                      \
+    [EVENT_BAD_LINE_END] = cell, [EVENT_LINE_TOO_LONG] = cell, [EVENT_OUT_OF_TURN] = cell,         \
+    [EVENT_SECOND_HEADER] = cell, [EVENT_CHUNK_SKIPPED] = cell
 
 #define NO_CONNECT(cell)                                                                           \
-    [EVENT_CONNECT] = cell, [EVENT_SERVER_FULL] = cell, [EVENT_CLIENT_FULL] = cell
+    [EVENT_CONNECT] = cell, [EVENT_SERVER_FULL] = cell, [EVENT_CLIENT_FULL] = cell,                \
+    [EVENT_EARLY_TALK] = cell
+
+#define NO_CONTENT(cell)                                                                           \
+    [EVENT_CHUNK_END] = cell, [EVENT_CONTENT_END] = cell, [EVENT_CONTENT_FAILED] = cell
+
+#define NO_COMMIT(cell) [EVENT_COMMITTED] = cell, [EVENT_COMMIT_FAILED] = cell
+
+#define NO_TLS(cell)    [EVENT_TLS_BEGUN] = cell, [EVENT_TLS_FAILED] = cell
+
+/* Content comes, by DATA or in a chunk: the client is to end it before anything else is said. */
+#define IN_CONTENT(state)                                                                          \
+    NO_CONNECT(LOST), NO_COMMAND(LOST), NO_COMMIT(LOST), NO_TLS(LOST),                             \
+        [EVENT_TIMEOUT] = SAY(TIMEOUT, CLOSED), [EVENT_TOO_SLOW] = SAY(TOO_SLOW, CLOSED),          \
+        [EVENT_SHUTDOWN] = SAY(NONE, state), [EVENT_SHUTDOWN_DEADLINE] = SAY(SHUTDOWN, CLOSED),    \
+        [EVENT_HANGUP] = SAY(NONE, CLOSED), [EVENT_NO_MEMORY] = SAY(INTERNAL, CLOSED)
 
 static const struct transition table[][EVENT_COUNT] =
     {
@@ -59,11 +92,11 @@ static const struct transition table[][EVENT_COUNT] =
                 [EVENT_CONNECT] = SAY(GREETING, START),
                 [EVENT_SERVER_FULL] = SAY(SERVER_FULL, CLOSED),
                 [EVENT_CLIENT_FULL] = SAY(CLIENT_FULL, CLOSED),
+                [EVENT_EARLY_TALK] = SAY(EARLY_TALK, REJECTED),
                 NO_COMMAND(LOST),
-                [EVENT_CONTENT_END] = LOST,
-                [EVENT_CONTENT_FAILED] = LOST,
-                [EVENT_COMMITTED] = LOST,
-                [EVENT_COMMIT_FAILED] = LOST,
+                NO_CONTENT(LOST),
+                NO_COMMIT(LOST),
+                NO_TLS(LOST),
                 [EVENT_TIMEOUT] = LOST,
                 [EVENT_TOO_SLOW] = LOST,
                 [EVENT_SHUTDOWN] = SAY(SHUTDOWN, CLOSED),
@@ -73,7 +106,8 @@ static const struct transition table[][EVENT_COUNT] =
             },
         [SESSION_START] =
             {
-                ANY_COMMAND_STATE(START),
+                IDLE_COMMAND_STATE(START),
+                SKIP_CHUNK(NEED_HELO, START),
                 [EVENT_MAIL] = SAY(NEED_HELO, START),
                 [EVENT_RCPT] = SAY(NEED_HELO, START),
                 [EVENT_DATA] = SAY(NEED_HELO, START),
@@ -81,7 +115,8 @@ static const struct transition table[][EVENT_COUNT] =
             },
         [SESSION_READY] =
             {
-                ANY_COMMAND_STATE(READY),
+                IDLE_COMMAND_STATE(READY),
+                SKIP_CHUNK(NEED_MAIL, READY),
                 [EVENT_MAIL] = TRY(action_take_sender, SENDER_OK, MAIL, READY),
                 [EVENT_RCPT] = SAY(NEED_MAIL, READY),
                 [EVENT_DATA] = SAY(NEED_MAIL, READY),
@@ -89,7 +124,8 @@ static const struct transition table[][EVENT_COUNT] =
             },
         [SESSION_MAIL] =
             {
-                ANY_COMMAND_STATE(MAIL),
+                IDLE_COMMAND_STATE(MAIL),
+                SKIP_CHUNK(NEED_RCPT, MAIL),
                 [EVENT_MAIL] = SAY(NESTED_MAIL, MAIL),
                 [EVENT_RCPT] = TRY(action_take_recipient, RECIPIENT_OK, RCPT, REFUSED),
                 [EVENT_DATA] = SAY(NEED_RCPT, MAIL),
@@ -97,7 +133,8 @@ static const struct transition table[][EVENT_COUNT] =
             },
         [SESSION_REFUSED] =
             {
-                ANY_COMMAND_STATE(REFUSED),
+                IDLE_COMMAND_STATE(REFUSED),
+                SKIP_CHUNK(NO_RECIPIENTS, REFUSED),
                 [EVENT_MAIL] = SAY(NESTED_MAIL, REFUSED),
                 [EVENT_RCPT] = TRY(action_take_recipient, RECIPIENT_OK, RCPT, REFUSED),
                 [EVENT_DATA] = SAY(NO_RECIPIENTS, REFUSED),
@@ -105,41 +142,61 @@ static const struct transition table[][EVENT_COUNT] =
             },
         [SESSION_RCPT] =
             {
-                ANY_COMMAND_STATE(RCPT),
+                IDLE_COMMAND_STATE(RCPT),
                 [EVENT_MAIL] = SAY(NESTED_MAIL, RCPT),
                 [EVENT_RCPT] = TRY(action_take_recipient, RECIPIENT_OK, RCPT, RCPT),
                 [EVENT_DATA] = TRY(action_begin_content, START_DATA, CONTENT, RCPT),
+                [EVENT_BDAT] = TRY(action_begin_chunks, NONE, CHUNK, CLOSED),
+                [EVENT_CHUNK_SKIPPED] = LOST,
                 [EVENT_RSET] = JUNK(OK, READY),
             },
         [SESSION_CONTENT] =
             {
-                NO_CONNECT(LOST),
-                NO_COMMAND(LOST),
+                IN_CONTENT(CONTENT),
+                [EVENT_CHUNK_END] = LOST,
                 [EVENT_CONTENT_END] = TRY(action_finish_content, NONE, COMMIT, CLOSED),
                 [EVENT_CONTENT_FAILED] = TRY(action_begin_drain, NONE, DRAIN, CLOSED),
-                [EVENT_COMMITTED] = LOST,
-                [EVENT_COMMIT_FAILED] = LOST,
-                [EVENT_TIMEOUT] = SAY(TIMEOUT, CLOSED),
-                [EVENT_TOO_SLOW] = SAY(TOO_SLOW, CLOSED),
-                [EVENT_SHUTDOWN] = SAY(NONE, CONTENT),
-                [EVENT_SHUTDOWN_DEADLINE] = SAY(SHUTDOWN, CLOSED),
-                [EVENT_HANGUP] = SAY(NONE, CLOSED),
-                [EVENT_NO_MEMORY] = SAY(INTERNAL, CLOSED),
             },
         [SESSION_DRAIN] =
             {
-                NO_CONNECT(LOST),
-                NO_COMMAND(LOST),
+                IN_CONTENT(DRAIN),
+                [EVENT_CHUNK_END] = LOST,
                 [EVENT_CONTENT_END] = TRY(action_end_drain, INTERNAL, CLOSED, READY),
                 [EVENT_CONTENT_FAILED] = LOST,
-                [EVENT_COMMITTED] = LOST,
-                [EVENT_COMMIT_FAILED] = LOST,
+            },
+        [SESSION_CHUNK] =
+            {
+                IN_CONTENT(CHUNK),
+                [EVENT_CHUNK_END] = SAY(CHUNK_OK, CHUNKED),
+                [EVENT_CONTENT_END] = TRY(action_finish_content, NONE, COMMIT, CLOSED),
+                [EVENT_CONTENT_FAILED] = TRY(action_begin_drain, NONE, CHUNK_DRAIN, CLOSED),
+            },
+        /* A message that fails here (a disk error) is refused with the next chunk, for nothing else
+         * is asked about it now. A stop lets the client send the rest. */
+        [SESSION_CHUNKED] =
+            {
+                ANY_COMMAND_STATE(CHUNKED),
+                [EVENT_MAIL] = SAY(NESTED_MAIL, CHUNKED),
+                [EVENT_RCPT] = SAY(IN_CHUNKS, CHUNKED),
+                [EVENT_DATA] = SAY(IN_CHUNKS, CHUNKED),
+                [EVENT_BDAT] = SAY(NONE, CHUNK),
+                [EVENT_CHUNK_SKIPPED] = LOST,
+                [EVENT_STARTTLS] = SAY(IN_CHUNKS, CHUNKED),
+                [EVENT_RSET] = JUNK(OK, READY),
+                [EVENT_CONTENT_FAILED] = TRY(action_begin_drain, NONE, CHUNKED, CLOSED),
                 [EVENT_TIMEOUT] = SAY(TIMEOUT, CLOSED),
                 [EVENT_TOO_SLOW] = SAY(TOO_SLOW, CLOSED),
-                [EVENT_SHUTDOWN] = SAY(NONE, DRAIN),
+                [EVENT_SHUTDOWN] = SAY(NONE, CHUNKED),
                 [EVENT_SHUTDOWN_DEADLINE] = SAY(SHUTDOWN, CLOSED),
-                [EVENT_HANGUP] = SAY(NONE, CLOSED),
-                [EVENT_NO_MEMORY] = SAY(INTERNAL, CLOSED),
+            },
+        /* What is refused is the whole message: chunks of it that were sent behind this one without
+         * waiting find no transaction. */
+        [SESSION_CHUNK_DRAIN] =
+            {
+                IN_CONTENT(CHUNK_DRAIN),
+                [EVENT_CHUNK_END] = TRY(action_end_drain, INTERNAL, CLOSED, READY),
+                [EVENT_CONTENT_END] = TRY(action_end_drain, INTERNAL, CLOSED, READY),
+                [EVENT_CONTENT_FAILED] = LOST,
             },
         /* Nothing but the disk ends it: a client that was told 421 here would send a message again
          * that is about to be stored. */
@@ -147,8 +204,8 @@ static const struct transition table[][EVENT_COUNT] =
             {
                 NO_CONNECT(LOST),
                 NO_COMMAND(LOST),
-                [EVENT_CONTENT_END] = LOST,
-                [EVENT_CONTENT_FAILED] = LOST,
+                NO_CONTENT(LOST),
+                NO_TLS(LOST),
                 [EVENT_COMMITTED] = TRY(action_forget_junk, QUEUED, READY, CLOSED),
                 [EVENT_COMMIT_FAILED] = TRY(action_refuse_message, INTERNAL, CLOSED, READY),
                 [EVENT_TIMEOUT] = SAY(NONE, COMMIT),
@@ -158,14 +215,67 @@ static const struct transition table[][EVENT_COUNT] =
                 [EVENT_HANGUP] = SAY(NONE, CLOSED),
                 [EVENT_NO_MEMORY] = SAY(NONE, COMMIT),
             },
+        /* There is nobody to say anything to: in the clear nothing more may be said, and TLS is not
+         * there yet. */
+        [SESSION_HANDSHAKE] =
+            {
+                NO_CONNECT(LOST_SILENTLY),
+                NO_COMMAND(LOST_SILENTLY),
+                NO_CONTENT(LOST_SILENTLY),
+                NO_COMMIT(LOST_SILENTLY),
+                [EVENT_TLS_BEGUN] = TRY(action_forget_client, NONE, START, CLOSED),
+                [EVENT_TLS_FAILED] = SAY(NONE, CLOSED),
+                [EVENT_TIMEOUT] = SAY(NONE, CLOSED),
+                [EVENT_TOO_SLOW] = SAY(NONE, CLOSED),
+                [EVENT_SHUTDOWN] = SAY(NONE, CLOSED),
+                [EVENT_SHUTDOWN_DEADLINE] = SAY(NONE, CLOSED),
+                [EVENT_HANGUP] = SAY(NONE, CLOSED),
+                [EVENT_NO_MEMORY] = SAY(NONE, CLOSED),
+            },
+        /* RFC 5321, section 3.1: a server that has refused waits for QUIT. The limit of errors holds
+         * here too. */
+        [SESSION_REJECTED] =
+            {
+                NO_CONNECT(LOST),
+                NO_CONTENT(LOST),
+                NO_COMMIT(LOST),
+                NO_TLS(LOST),
+                SKIP_CHUNK(REJECTED, REJECTED),
+                [EVENT_HELO] = SAY(REJECTED, REJECTED),
+                [EVENT_EHLO] = SAY(REJECTED, REJECTED),
+                [EVENT_MAIL] = SAY(REJECTED, REJECTED),
+                [EVENT_RCPT] = SAY(REJECTED, REJECTED),
+                [EVENT_DATA] = SAY(REJECTED, REJECTED),
+                [EVENT_BAD_CHUNK] = SAY(BAD_CHUNK, CLOSED),
+                [EVENT_RSET] = SAY(REJECTED, REJECTED),
+                [EVENT_NOOP] = SAY(REJECTED, REJECTED),
+                [EVENT_HELP] = SAY(REJECTED, REJECTED),
+                [EVENT_VRFY] = SAY(REJECTED, REJECTED),
+                [EVENT_STARTTLS] = SAY(REJECTED, REJECTED),
+                [EVENT_QUIT] = SAY(BYE, CLOSED),
+                [EVENT_UNIMPLEMENTED] = SAY(REJECTED, REJECTED),
+                [EVENT_FOREIGN] = SAY(FOREIGN, CLOSED),
+                [EVENT_UNKNOWN] = SAY(REJECTED, REJECTED),
+                [EVENT_MALFORMED] = SAY(REJECTED, REJECTED),
+                [EVENT_MISUSED] = SAY(REJECTED, REJECTED),
+                [EVENT_BAD_LINE_END] = SAY(REJECTED, REJECTED),
+                [EVENT_LINE_TOO_LONG] = SAY(REJECTED, REJECTED),
+                [EVENT_OUT_OF_TURN] = SAY(REJECTED, REJECTED),
+                [EVENT_SECOND_HEADER] = SAY(NONE, CLOSED),
+                [EVENT_TIMEOUT] = SAY(TIMEOUT, CLOSED),
+                [EVENT_TOO_SLOW] = SAY(TOO_SLOW, CLOSED),
+                [EVENT_SHUTDOWN] = SAY(SHUTDOWN, CLOSED),
+                [EVENT_SHUTDOWN_DEADLINE] = SAY(SHUTDOWN, CLOSED),
+                [EVENT_HANGUP] = SAY(NONE, CLOSED),
+                [EVENT_NO_MEMORY] = SAY(INTERNAL, CLOSED),
+            },
         [SESSION_CLOSED] =
             {
                 NO_CONNECT(SAY(NONE, CLOSED)),
                 NO_COMMAND(SAY(NONE, CLOSED)),
-                [EVENT_CONTENT_END] = SAY(NONE, CLOSED),
-                [EVENT_CONTENT_FAILED] = SAY(NONE, CLOSED),
-                [EVENT_COMMITTED] = SAY(NONE, CLOSED),
-                [EVENT_COMMIT_FAILED] = SAY(NONE, CLOSED),
+                NO_CONTENT(SAY(NONE, CLOSED)),
+                NO_COMMIT(SAY(NONE, CLOSED)),
+                NO_TLS(SAY(NONE, CLOSED)),
                 [EVENT_TIMEOUT] = SAY(NONE, CLOSED),
                 [EVENT_TOO_SLOW] = SAY(NONE, CLOSED),
                 [EVENT_SHUTDOWN] = SAY(NONE, CLOSED),

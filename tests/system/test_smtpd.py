@@ -342,7 +342,7 @@ def test_log_has_no_password_and_no_content(programs, spool):
         client.command("MAIL FROM:<a@c.example>", 250)
         client.command("RCPT TO:<bad@t.example>", 550)
         client.command("DATA", 554)
-        client.command("BDAT 6 LAST", 502)
+        client.command("BURL hidden", 502)
         for line in (b"Subject: hidden", b"", b" hidden", b"hidden", b"Mail us what is hidden",
                      b"Data that is hidden", b"EHLO x\nhidden", b"hidden\0",
                      b"x" * 3000 + b"hidden", b"."):

@@ -50,8 +50,10 @@ static const struct {
     {"SOML FROM:<a@b>", COMMAND_UNIMPLEMENTED, "FROM:<a@b>"},
     {"SAML FROM:<a@b>", COMMAND_UNIMPLEMENTED, "FROM:<a@b>"},
     {"AUTH PLAIN AAAA", COMMAND_UNIMPLEMENTED, "PLAIN AAAA"},
-    {"STARTTLS", COMMAND_UNIMPLEMENTED, ""},
-    {"BDAT 3 LAST", COMMAND_UNIMPLEMENTED, "3 LAST"},
+    {"STARTTLS", COMMAND_STARTTLS, ""},
+    {"STARTTLS now", COMMAND_MISUSED, "now"},
+    {"BDAT 3 LAST", COMMAND_BDAT, "3 LAST"},
+    {"BDAT", COMMAND_BDAT, ""},
     {"XFOO", COMMAND_UNKNOWN, ""},
     {"XCLIENT ADDR=1.2.3.4", COMMAND_UNKNOWN, "ADDR=1.2.3.4"},
     {"FOO", COMMAND_UNKNOWN, ""},
@@ -100,7 +102,7 @@ static void what_is_secret_is_not_logged(void **state)
         {"NOOP secret", "NOOP"},
         {"Help me with the secret", "Help"},
         {"AUTH PLAIN secret", NULL},
-        {"BDAT 6 LAST", NULL},
+        {"BDAT 6 LAST", "BDAT"},
         {"GET /secret HTTP/1.1", NULL},
         {"Subject: secret", NULL},
         {"secret", NULL},
@@ -122,11 +124,54 @@ static void what_is_secret_is_not_logged(void **state)
     assert_int_equal(command_loggable(slice_make("EHLO x\0secret", 13)).length, 0);
 }
 
+static void reads_the_size_of_a_chunk(void **state)
+{
+    static const struct {
+        const char *argument;
+        bool good, last;
+        uint64_t size;
+    } chunks[] = {
+        {"3", true, false, 3},
+        {"3 LAST", true, true, 3},
+        {"0 last", true, true, 0},
+        {"00007  Last", true, true, 7},
+        {"18446744073709551615", true, false, UINT64_MAX},
+        {"18446744073709551616", false, false, 0},
+        {"99999999999999999999", false, false, 0},
+        {"", false, false, 0},
+        {"x", false, false, 0},
+        {"-1", false, false, 0},
+        {"+1", false, false, 0},
+        {"1LAST", false, false, 0},
+        {"1 LASTX", false, false, 0},
+        {"1 LAST LAST", false, false, 0},
+        {"1 1", false, false, 0},
+        {"LAST", false, false, 0},
+        {"1\tLAST", false, false, 0},
+        {"0x10", false, false, 0},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof chunks / sizeof chunks[0]; i++) {
+        uint64_t size;
+        bool last;
+        bool good = command_parse_chunk(slice_of(chunks[i].argument), &size, &last);
+        if (good != chunks[i].good)
+            print_message("%s\n", chunks[i].argument);
+        assert_int_equal(good, chunks[i].good);
+        if (!good)
+            continue;
+        assert_int_equal(last, chunks[i].last);
+        assert_int_equal(size, chunks[i].size);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reads_verbs_and_arguments),
         cmocka_unit_test(what_is_secret_is_not_logged),
+        cmocka_unit_test(reads_the_size_of_a_chunk),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

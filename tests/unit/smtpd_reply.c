@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +18,9 @@ static char longest_name[256];
 static const struct reply_values values = {
     .hostname = longest_name,
     .max_size = UINT64_MAX,
+    .max_recipients = SIZE_MAX,
+    .max_messages = UINT_MAX,
+    .tls = true,
     .id = "0193a5b2-7c4e-7b1a-9f53-0c1f6a2e9d10",
 };
 
@@ -80,9 +84,18 @@ static void every_reply_is_well_formed(void **state)
     }
 }
 
+static bool with_tls;
+
 static void formats(enum reply reply, const char *want)
 {
-    const struct reply_values short_values = {"mx.example", 1000, "ID"};
+    const struct reply_values short_values = {
+        .hostname = "mx.example",
+        .max_size = 1000,
+        .max_recipients = 100,
+        .max_messages = 10000,
+        .tls = with_tls,
+        .id = "ID",
+    };
     struct buffer out;
 
     buffer_init(&out, 4096);
@@ -100,7 +113,12 @@ static void fills_in_values(void **state)
     formats(REPLY_GREETING, "220 mx.example ESMTP Mayfly\r\n");
     formats(REPLY_HELO, "250 mx.example\r\n");
     formats(REPLY_EHLO, "250-mx.example\r\n250-PIPELINING\r\n250-SIZE 1000\r\n250-8BITMIME\r\n"
-                        "250-SMTPUTF8\r\n250 ENHANCEDSTATUSCODES\r\n");
+                        "250-SMTPUTF8\r\n250-ENHANCEDSTATUSCODES\r\n"
+                        "250-LIMITS RCPTMAX=100 MAILMAX=10000\r\n250 CHUNKING\r\n");
+    with_tls = true;
+    formats(REPLY_EHLO, "250-mx.example\r\n250-PIPELINING\r\n250-SIZE 1000\r\n250-STARTTLS\r\n"
+                        "250-8BITMIME\r\n250-SMTPUTF8\r\n250-ENHANCEDSTATUSCODES\r\n"
+                        "250-LIMITS RCPTMAX=100 MAILMAX=10000\r\n250 CHUNKING\r\n");
     formats(REPLY_QUEUED, "250 2.0.0 Ok: queued as ID\r\n");
     formats(REPLY_BYE, "221 2.0.0 Bye\r\n");
     formats(REPLY_TOO_BIG, "552 5.3.4 Message too big\r\n");

@@ -57,7 +57,9 @@ static void a_conversation_does_not_depend_on_its_parts(void **unused)
     (void)unused;
     static const char want[] = "220 mx.example ESMTP Mayfly\r\n"
                                "250-mx.example\r\n250-PIPELINING\r\n250-SIZE 1000\r\n"
-                               "250-8BITMIME\r\n250-SMTPUTF8\r\n250 ENHANCEDSTATUSCODES\r\n"
+                               "250-STARTTLS\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n"
+                               "250-ENHANCEDSTATUSCODES\r\n"
+                               "250-LIMITS RCPTMAX=3 MAILMAX=100\r\n250 CHUNKING\r\n"
                                "500 5.5.1 Unknown command\r\n"
                                "250 2.1.0 Sender ok\r\n"
                                "550 5.7.1 No mail for this domain here\r\n"
@@ -297,7 +299,9 @@ static void who_hangs_up_takes_the_message_along(void **unused)
     for (int number = SESSION_START; number <= SESSION_COMMIT; number++) {
         world_go_to((enum session_state)number);
         session_event(&world.session, EVENT_HANGUP, REPLY_UNSET);
-        assert_int_equal(world.aborted, number == SESSION_CONTENT || number == SESSION_COMMIT);
+        bool held = number == SESSION_CONTENT || number == SESSION_CHUNK ||
+                    number == SESSION_CHUNKED || number == SESSION_COMMIT;
+        assert_int_equal(world.aborted, held);
         assert_null(world.session.transaction);
     }
 }
@@ -327,10 +331,289 @@ static void utf8_needs_the_parameter(void **unused)
     says("RCPT TO:<\xc3\xa9@t.example>\r\n", "553 5.6.7");
     says("RSET\r\nMAIL FROM:<\xc3\xa9@c.example> SMTPUTF8\r\n", "250");
     says("RCPT TO:<\xc3\xa9@t.example>\r\n", "250 2.1.5");
-    assert_string_equal(transaction_protocol(world.session.transaction, true), "UTF8SMTP");
+    assert_string_equal(transaction_protocol(world.session.transaction, true, false), "UTF8SMTP");
     says("RSET\r\nMAIL FROM:<a@c.example>\r\n", "250");
-    assert_string_equal(transaction_protocol(world.session.transaction, true), "ESMTP");
-    assert_string_equal(transaction_protocol(world.session.transaction, false), "SMTP");
+    assert_string_equal(transaction_protocol(world.session.transaction, true, false), "ESMTP");
+    assert_string_equal(transaction_protocol(world.session.transaction, false, false), "SMTP");
+}
+
+static void limits_count_commands_that_failed(void **unused)
+{
+    (void)unused;
+    world_go_to(SESSION_MAIL);
+    says("RCPT TO:<b@other.example>\r\n", "550 5.7.1");
+    says("RCPT TO:b\r\n", "501 5.1.3");
+    says("RCPT TO:<b@t.example>\r\n", "250 2.1.5");
+    says("RCPT TO:<c@t.example>\r\n", "452 4.5.3");
+    says("RCPT TO:<c@other.example>\r\n", "452 4.5.3");
+    world.rules.max_messages = 2;
+    world_go_to(SESSION_START);
+    says("MAIL FROM:<a@c.example>\r\nEHLO c\r\n", "503 5.5.1");
+    says("MAIL FROM:<a@c.example>\r\n", "250 2.1.0");
+    says("MAIL FROM:<a@c.example>\r\n", "421 4.7.0");
+}
+
+/* A message in chunks, in all fragmentations; whatever looks like an end of data is content. */
+static void chunks_make_a_message(void **unused)
+{
+    (void)unused;
+    static const char input[] = "BDAT 8\r\nx\r\n.\r\n..BDAT 0\r\nBDAT 5 LAST\r\ny\r\n.\rNOOP\r\n";
+    static const char content[] = "x\r\n.\r\n..y\r\n.\r";
+    size_t length = sizeof input - 1;
+
+    for (size_t part = 1; part <= length; part++) {
+        world_go_to(SESSION_RCPT);
+        for (size_t at = 0; at < length && world.session.state != SESSION_COMMIT;)
+            at +=
+                session_input(&world.session, input + at, part < length - at ? part : length - at);
+        assert_int_equal(world.session.state, SESSION_COMMIT);
+        assert_int_equal(world.finished, 1);
+        assert_int_equal(world.content.length, sizeof content - 1);
+        assert_memory_equal(world.content.data, content, sizeof content - 1);
+        assert_string_equal(world_output(),
+                            "250 2.0.0 Chunk received\r\n250 2.0.0 Chunk received\r\n");
+        session_event(&world.session, EVENT_COMMITTED, REPLY_UNSET);
+        assert_string_equal(world_output(),
+                            "250 2.0.0 Ok: queued as 0193a5b2-7c4e-7b1a-9f53-0c1f6a2e9d10\r\n");
+        says("NOOP\r\n", "250 2.0.0 Ok");
+    }
+}
+
+static void chunks_that_nobody_wants_are_no_commands(void **unused)
+{
+    (void)unused;
+    static const struct {
+        enum session_state state;
+        const char *want;
+    } rows[] = {
+        {SESSION_START, "503 5.5.1 Say EHLO"},      {SESSION_READY, "503 5.5.1 Say MAIL"},
+        {SESSION_MAIL, "503 5.5.1 Say RCPT"},       {SESSION_REFUSED, "554 5.5.1"},
+        {SESSION_REJECTED, "503 5.5.1 No mail is"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        for (size_t part = 1; part < 14; part++) {
+            static const char input[] = "BDAT 6\r\nQUIT\r\n";
+            size_t length = sizeof input - 1;
+            world_go_to(rows[i].state);
+            for (size_t at = 0; at < length; at += part) {
+                assert_string_equal(world_output(), "");
+                world_input("");
+                size_t given = part < length - at ? part : length - at;
+                assert_int_equal(session_input(&world.session, input + at, given), given);
+                assert_int_equal(session_in_content(&world.session), world.session.chunk > 0);
+            }
+            assert_int_equal(world.session.state, rows[i].state);
+            assert_int_equal(world.expected > 0, true);
+            says("", rows[i].want);
+        }
+    }
+}
+
+static void a_chunk_may_be_too_big(void **unused)
+{
+    (void)unused;
+    static const struct {
+        const char *input;
+        const char *want;
+    } rows[] = {
+        {"BDAT 18446744073709551615 LAST\r\n", ""},
+        {"BDAT 18446744073709551616 LAST\r\n", "501 5.5.4"},
+        {"BDAT -1\r\n", "501 5.5.4"},
+        {"BDAT 1 LASTX\r\n", "501 5.5.4"},
+        {"BDAT 1LAST\r\n", "501 5.5.4"},
+        {"BDAT 1 LAST x\r\n", "501 5.5.4"},
+        {"BDAT 0x1\r\n", "501 5.5.4"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        world_go_to(SESSION_RCPT);
+        says(rows[i].input, rows[i].want);
+        assert_int_equal(world.session.state == SESSION_CLOSED, rows[i].want[0] != '\0');
+        assert_int_equal(world.session.chunk == 0, rows[i].want[0] != '\0');
+    }
+    /* The limit is exact over all chunks, and known before the octets come. */
+    for (int over = 0; over <= 1; over++) {
+        char command[40], *octets = calloc(1, 1000);
+        assert_non_null(octets);
+        world_go_to(SESSION_CHUNKED);
+        snprintf(command, sizeof command, "BDAT %d LAST\r\n", 995 + over);
+        world_input(command);
+        assert_int_equal(world.session.state, over ? SESSION_CHUNK_DRAIN : SESSION_CHUNK);
+        assert_int_equal(session_input(&world.session, octets, (size_t)(995 + over)), 995 + over);
+        free(octets);
+        assert_int_equal(world.finished, !over);
+        assert_int_equal(world.aborted, over);
+    }
+    says(
+        "BDAT 3\r\nabcBDAT 2 LAST\r\nxyNOOP\r\n",
+        "552 5.3.4 Message too big\r\n503 5.5.1 Say MAIL first\r\n503 5.5.1 Say MAIL first\r\n250");
+}
+
+static void chunks_are_left_by_what_ends_a_transaction(void **unused)
+{
+    (void)unused;
+    static const char *const lines[] = {"RSET\r\n", "EHLO c\r\n", "QUIT\r\n"};
+    for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++) {
+        world_go_to(SESSION_CHUNKED);
+        world_input(lines[i]);
+        assert_int_equal(world.aborted, 1);
+        assert_null(world.session.transaction);
+    }
+}
+
+/* A disk error between two chunks is told with the next. */
+static void chunks_fail_with_the_disk(void **unused)
+{
+    (void)unused;
+    world_go_to(SESSION_CHUNKED);
+    session_event(&world.session, EVENT_CONTENT_FAILED, REPLY_NO_SPACE);
+    says("NOOP\r\n", "250");
+    says("BDAT 2\r\nxyNOOP\r\n", "452 4.3.1 Not enough disk space; try again later\r\n250");
+    assert_int_equal(world.session.state, SESSION_READY);
+    world_go_to(SESSION_RCPT);
+    world.no_memory = true;
+    says("BDAT 2 LAST\r\nxy", "451 4.3.0");
+    world.no_memory = false;
+    assert_int_equal(world.session.state, SESSION_READY);
+}
+
+static void hops_count_in_chunks(void **unused)
+{
+    (void)unused;
+    world.rules.max_size = 10000;
+    for (int hops = 100; hops <= 101; hops++) {
+        world_go_to(SESSION_RCPT);
+        for (int i = 0; i < hops; i++)
+            world_input("BDAT 4\r\nReceBDAT 9\r\nived: x\r\n");
+        world_input("BDAT 2 LAST\r\n\r\n");
+        assert_int_equal(world.finished, hops == 100);
+    }
+}
+
+static void tls_forgets_the_client(void **unused)
+{
+    (void)unused;
+    world_go_to(SESSION_RCPT);
+    /* What lies behind the command is not used, and never will be. */
+    assert_int_equal(session_input(&world.session, "STARTTLS\r\nNOOP\r\n", 16), 10);
+    assert_string_equal(world_output(), "220 2.0.0 Ready to start TLS\r\n");
+    assert_false(session_wants_input(&world.session));
+    assert_int_equal(session_input(&world.session, "NOOP\r\n", 6), 0);
+    assert_null(world.session.transaction);
+    session_event(&world.session, EVENT_TLS_BEGUN, REPLY_UNSET);
+    assert_null(world.session.helo);
+    says("DATA\r\n", "503 5.5.1 Say EHLO");
+    says("MAIL FROM:<a@c.example>\r\n", "503 5.5.1 Say EHLO");
+    world_input("EHLO c\r\n");
+    assert_null(strstr(world_output(), "STARTTLS"));
+    says("STARTTLS\r\n", "503 5.5.1");
+    says("STARTTLS x\r\n", "501 5.5.4");
+    says("MAIL FROM:<a@c.example>\r\n", "250");
+    assert_string_equal(transaction_protocol(world.session.transaction, true, true), "ESMTPS");
+    world_go_to(SESSION_START);
+    world.no_memory = true;
+    says("STARTTLS\r\n", "454 4.7.0");
+    assert_int_equal(world.session.state, SESSION_START);
+    world.rules.tls = false;
+    says("STARTTLS\r\n", "502 5.5.1");
+}
+
+static void tls_can_be_required(void **unused)
+{
+    (void)unused;
+    static const struct {
+        const char *line, *want;
+    } rows[] = {
+        {"HELO c\r\n", "530 5.7.0"},
+        {"MAIL FROM:<>\r\n", "530 5.7.0"},
+        {"RCPT TO:<b@t.example>\r\n", "530 5.7.0"},
+        {"DATA\r\n", "530 5.7.0"},
+        {"RSET\r\n", "530 5.7.0"},
+        {"HELP\r\n", "530 5.7.0"},
+        {"VRFY x\r\n", "530 5.7.0"},
+        {"FOO\r\n", "530 5.7.0"},
+        {"BDAT 4 LAST\r\nRSET", "530 5.7.0"},
+        {"NOOP\r\n", "250"},
+        {"EHLO c\r\n", "250"},
+        {"MAIL FROM:<>\r\n", "530 5.7.0"},
+        {"QUIT\r\n", "221"},
+    };
+    world.rules.require_tls = true;
+    world_go_to(SESSION_START);
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        says(rows[i].line, rows[i].want);
+    world_go_to(SESSION_HANDSHAKE);
+    session_event(&world.session, EVENT_TLS_BEGUN, REPLY_UNSET);
+    says("HELO c\r\n", "250");
+    says("MAIL FROM:<>\r\n", "250");
+}
+
+static void pipelining_out_of_turn_is_noted(void **unused)
+{
+    (void)unused;
+    static const struct {
+        const char *before, *input;
+        int noted;
+        const char *refused; /* the replies when it is refused */
+    } rows[] = {
+        {"", "EHLO c\r\nNOOP\r\n", 1, "554 5.5.1 Commands"},
+        {"", "HELO c\r\nNOOP\r\n", 1, "554 5.5.1 Commands"},
+        {"", "NOOP\r\nNOOP\r\n", 1, "554 5.5.1 Commands"},
+        {"", "NOOP\r\n", 0, "250 2.0.0"},
+        {"", "QUIT\r\nNOOP\r\n", 0, "221"},
+        {"", "GET / HTTP/1.1\r\nHost: x\r\n\r\n", 0, "421 4.7.0"},
+        {"HELO c\r\n", "MAIL FROM:<>\r\nRCPT TO:<b@t.example>\r\n", 1, "554 5.5.1 Commands"},
+        {"EHLO c\r\n", "MAIL FROM:<>\r\nRCPT TO:<b@t.example>\r\nNOOP\r\nRSET\r\n", 0, "250 2.1.0"},
+        {"EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<b@t.example>\r\n", "DATA\r\nMAIL\r\n", 1,
+         "554 5.5.1 Commands"},
+        {"EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<b@t.example>\r\n", "BDAT 1\r\nxNOOP\r\n", 0,
+         "250 2.0.0"},
+        {"EHLO c\r\n", "VRFY x\r\nNOOP\r\n", 1, "554 5.5.1 Commands"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        for (int refuse = 0; refuse <= 1; refuse++) {
+            const char *at = rows[i].before;
+            world.rules.refuse_pipelining = refuse;
+            world.notes[NOTE_EARLY_PIPELINING] = 0;
+            world_go_to(SESSION_START);
+            for (; *at != '\0'; at = strchr(at, '\n') + 1)
+                session_input(&world.session, at, (size_t)(strchr(at, '\n') + 1 - at));
+            world_output();
+            session_input(&world.session, rows[i].input, strlen(rows[i].input));
+            assert_int_equal(world.notes[NOTE_EARLY_PIPELINING], rows[i].noted);
+            const char *got = world_output();
+            bool rejected = strncmp(got, "554 5.5.1 Commands", 18) == 0;
+            assert_int_equal(rejected, refuse && rows[i].noted);
+            if (refuse)
+                assert_memory_equal(got, rows[i].refused, strlen(rows[i].refused));
+            if (rejected)
+                assert_int_equal(world.session.state, SESSION_REJECTED);
+        }
+    }
+}
+
+static void a_second_header_closes(void **unused)
+{
+    (void)unused;
+    static const struct {
+        bool proxied;
+        const char *before, *line, *want;
+    } rows[] = {
+        {true, "", "PROXY TCP4 1.2.3.4 5.6.7.8 1 25\r\n", ""},
+        {true, "", "\r\n", ""},
+        {true, "EHLO c\r\n", "PROXY UNKNOWN\r\n", ""},
+        {true, "EHLO c\r\n", "\r\n", "500 5.5.2"},
+        {false, "", "PROXY TCP4 1.2.3.4 5.6.7.8 1 25\r\n", "500 5.5.1"},
+        {false, "", "\r\n", "500 5.5.2"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        world_go_to(SESSION_START);
+        world.session.proxied = rows[i].proxied;
+        world_input(rows[i].before);
+        world_output();
+        says(rows[i].line, rows[i].want);
+        assert_int_equal(world.session.state == SESSION_CLOSED, rows[i].want[0] == '\0');
+    }
+    assert_int_equal(world.notes[NOTE_SECOND_HEADER], 3);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
@@ -356,6 +639,17 @@ int main(void)
         TEST(who_hangs_up_takes_the_message_along),
         TEST(a_transaction_is_refused_when_there_is_no_room),
         TEST(utf8_needs_the_parameter),
+        TEST(limits_count_commands_that_failed),
+        TEST(chunks_make_a_message),
+        TEST(chunks_that_nobody_wants_are_no_commands),
+        TEST(a_chunk_may_be_too_big),
+        TEST(chunks_are_left_by_what_ends_a_transaction),
+        TEST(chunks_fail_with_the_disk),
+        TEST(hops_count_in_chunks),
+        TEST(tls_forgets_the_client),
+        TEST(tls_can_be_required),
+        TEST(pipelining_out_of_turn_is_noted),
+        TEST(a_second_header_closes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -25,7 +25,8 @@ static struct {
     bool no_memory;  /* message_begin fails */
     size_t space;    /* what message_room says */
     struct buffer content;
-    int begun, finished, aborted, replies;
+    int begun, finished, aborted, replies, expected;
+    int notes[NOTE_SECOND_HEADER + 1];
     enum reply last;
     char last_line[80];
 } world;
@@ -43,6 +44,26 @@ static inline bool world_message_begin_cb(struct session *session)
     buffer_clear(&world.content);
     strcpy(session->transaction->id, "0193a5b2-7c4e-7b1a-9f53-0c1f6a2e9d10");
     return !world.no_memory;
+}
+
+static inline bool world_tls_begin_cb(struct session *session)
+{
+    (void)session;
+    return !world.no_memory;
+}
+
+static inline void world_content_expected_cb(struct session *session)
+{
+    (void)session;
+    world.expected++;
+}
+
+static inline void world_noted_cb(struct session *session, enum session_note note,
+                                  struct slice line)
+{
+    (void)session;
+    (void)line;
+    world.notes[note]++;
 }
 
 static inline size_t world_message_room_cb(const struct session *session)
@@ -80,12 +101,15 @@ static inline void world_replied_cb(struct session *session, enum reply reply, s
 
 static const struct session_host world_host = {
     .room_check = world_room_check_cb,
+    .tls_begin = world_tls_begin_cb,
+    .content_expected = world_content_expected_cb,
     .message_begin = world_message_begin_cb,
     .message_room = world_message_room_cb,
     .message_append = world_message_append_cb,
     .message_finish = world_message_finish_cb,
     .message_abort = world_message_abort_cb,
     .replied = world_replied_cb,
+    .noted = world_noted_cb,
 };
 
 /* Setup for cmocka: a new session with small limits, in a world where all goes well. */
@@ -106,6 +130,7 @@ static inline int world_setup(void **state)
         .max_errors = 20,
         .max_messages = 100,
         .max_junk = 100,
+        .tls = true,
     };
     world.space = SIZE_MAX - 1;
     buffer_init(&world.out, 1024 * 1024);
@@ -145,20 +170,27 @@ static inline void world_go_to(enum session_state state)
     session_init(&world.session, &world.rules, &world_host, &world.out);
     if (state == SESSION_NEW)
         return;
-    session_event(&world.session, EVENT_CONNECT, REPLY_UNSET);
-    if (state >= SESSION_READY)
+    session_event(&world.session, state == SESSION_REJECTED ? EVENT_EARLY_TALK : EVENT_CONNECT,
+                  REPLY_UNSET);
+    if (state == SESSION_HANDSHAKE)
+        world_input("STARTTLS\r\n");
+    if (state >= SESSION_READY && state <= SESSION_COMMIT)
         world_input("EHLO c.example\r\n");
-    if (state >= SESSION_MAIL)
+    if (state >= SESSION_MAIL && state <= SESSION_COMMIT)
         world_input("MAIL FROM:<a@c.example>\r\n");
     if (state == SESSION_REFUSED)
         world_input("RCPT TO:<b@other.example>\r\n");
-    if (state >= SESSION_RCPT)
+    if (state >= SESSION_RCPT && state <= SESSION_COMMIT)
         world_input("RCPT TO:<b@t.example>\r\n");
-    if (state >= SESSION_CONTENT)
+    if (state == SESSION_CHUNK || state == SESSION_CHUNKED)
+        world_input(state == SESSION_CHUNK ? "BDAT 5\r\n" : "BDAT 5\r\nabcde");
+    else if (state == SESSION_CHUNK_DRAIN)
+        world_input("BDAT 1001\r\n");
+    else if (state >= SESSION_CONTENT && state <= SESSION_COMMIT)
         world_input("DATA\r\n");
     if (state == SESSION_DRAIN)
         session_event(&world.session, EVENT_CONTENT_FAILED, REPLY_NO_SPACE);
-    if (state >= SESSION_COMMIT)
+    if (state == SESSION_COMMIT)
         world_input("x\r\n.\r\n");
     if (state == SESSION_CLOSED)
         session_event(&world.session, EVENT_HANGUP, REPLY_UNSET);
