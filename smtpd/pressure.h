@@ -1,0 +1,45 @@
+/* Whether so many connections are open that the limits tighten, so that new mail still gets in:
+ * slow and useless clients lose their place to those that wait for one. Pure.
+ *
+ * Pressure begins when 7/8 of the connections that may be open are, or when descriptors run out,
+ * and is over when fewer than 3/4 are: the limits do not change with every client. A server of
+ * fewer than PRESSURE_LEAST connections has no eighth to keep free: it would be under pressure
+ * whenever it works, with one of its one connection open. There only the want of descriptors
+ * counts. */
+#ifndef SMTPD_PRESSURE_H
+#define SMTPD_PRESSURE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+enum { PRESSURE_LEAST = 8 };
+
+/* What the settings of these names say; times are seconds. */
+struct pressure_limits {
+    unsigned timeout;
+    unsigned max_time;
+    unsigned max_errors;
+    unsigned max_junk;
+    unsigned error_delay;
+};
+
+struct pressure {
+    struct pressure_limits calm;
+    struct pressure_limits tight;
+    size_t base; /* pressure is over with fewer than 3/4 of this many */
+    bool on;
+};
+
+/* No pressure; `calm` are the limits of the settings. */
+void pressure_init(struct pressure *pressure, const struct pressure_limits *calm);
+
+/* To be asked whenever a connection was opened or closed: `open` are, and `limit` may be.
+ * `descriptors_out`: the last try to accept one failed for want of a descriptor (or memory). Then
+ * the number open is all that there can be, whatever the limit says, and pressure is over when a
+ * quarter of them have gone and descriptors are there again. True when the limits changed. */
+bool pressure_update(struct pressure *pressure, size_t open, size_t limit, bool descriptors_out);
+
+/* Those in force: each the setting's, or under pressure what is tighter. */
+const struct pressure_limits *pressure_limits(const struct pressure *pressure);
+
+#endif
