@@ -2,15 +2,18 @@
  * short, or just be seen.
  *
  * FAULT_UNDER is the directory that is meant; what lies outside it is left alone. FAULT_PLAN is a
- * file, read at every call so that a test can change its mind, with lines `<call> <action>
- * <number>`:
+ * file, read at every call so that a test can change its mind, with `<call> <action> <number>` and
+ * NULs up to PLAN_SIZE bytes:
  *
  *     fsync error 5       it fails with errno 5
  *     syncfs delay 500    it is done 500 ms later
  *     write short 0       half of the bytes are written
  *
  * FAULT_TRACE is a file that gets a line for every call that succeeded, and one for every write to
- * a socket: the order in which a message became durable and was acknowledged. */
+ * a socket: the order in which a message became durable and was acknowledged.
+ *
+ * Both are opened before the program is confined, and nothing is asked for later that a confined
+ * program needs to be given. */
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -30,43 +33,51 @@
 
 enum action { ACTION_NONE, ACTION_FAILED, ACTION_SHORT };
 
-/* Our own files are reached by the bare system calls, not by what we replace. */
-static void trace(const char *call)
+enum { PLAN_SIZE = 64, DESCRIPTORS = 1 << 16 };
+
+static int plan_file = -1, trace_file = -1;
+static bool spool_descriptors[DESCRIPTORS]; /* open, on something under the spool */
+
+/* Our own files are reached by the bare system calls, not by what we replace. Not below 3, where a
+ * program may have been given nothing on purpose. */
+static int own_file(const char *variable, int flags)
 {
-    const char *path = getenv("FAULT_TRACE");
-    int descriptor =
-        path ? (int)syscall(SYS_openat, AT_FDCWD, path, O_WRONLY | O_APPEND | O_CLOEXEC) : -1;
-    if (descriptor < 0)
-        return;
-    char line[64];
-    int length = snprintf(line, sizeof line, "%s\n", call);
-    syscall(SYS_write, descriptor, line, (size_t)length);
-    syscall(SYS_close, descriptor);
+    const char *path = getenv(variable);
+    int first = path ? (int)syscall(SYS_openat, AT_FDCWD, path, flags | O_CLOEXEC) : -1;
+    int descriptor = first >= 0 ? fcntl(first, F_DUPFD_CLOEXEC, 3) : -1;
+    if (first >= 0)
+        syscall(SYS_close, first);
+    return descriptor;
 }
 
+__attribute__((constructor)) static void begin(void)
+{
+    plan_file = own_file("FAULT_PLAN", O_RDONLY);
+    trace_file = own_file("FAULT_TRACE", O_WRONLY | O_APPEND);
+}
+
+static void trace(const char *call)
+{
+    char line[64];
+    int length = snprintf(line, sizeof line, "%s\n", call);
+    syscall(SYS_write, trace_file, line, (size_t)length);
+}
+
+/* The plan, read until it comes twice the same, for the test may be writing it. */
 static bool plan_read(const char *call, char action[static 16], long *number)
 {
-    char text[64], name[32];
-    const char *path = getenv("FAULT_PLAN");
-    int descriptor = path ? (int)syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC) : -1;
-    if (descriptor < 0)
-        return false;
-    long length = syscall(SYS_read, descriptor, text, sizeof text - 1);
-    syscall(SYS_close, descriptor);
-    text[length > 0 ? length : 0] = '\0';
+    char text[PLAN_SIZE + 1] = "", again[PLAN_SIZE], name[32];
+    do {
+        if (syscall(SYS_pread64, plan_file, text, PLAN_SIZE, 0) != PLAN_SIZE ||
+            syscall(SYS_pread64, plan_file, again, PLAN_SIZE, 0) != PLAN_SIZE)
+            return false;
+    } while (memcmp(text, again, PLAN_SIZE) != 0);
     return sscanf(text, "%31s %15s %ld", name, action, number) == 3 && strcmp(name, call) == 0;
 }
 
 static bool under_spool(int descriptor)
 {
-    char link[64], path[4096];
-    const char *under = getenv("FAULT_UNDER");
-    snprintf(link, sizeof link, "/proc/self/fd/%d", descriptor);
-    ssize_t length = readlink(link, path, sizeof path - 1);
-    if (under == NULL || length < 0)
-        return false;
-    path[length] = '\0';
-    return strncmp(path, under, strlen(under)) == 0;
+    return descriptor >= 0 && descriptor < DESCRIPTORS && spool_descriptors[descriptor];
 }
 
 /* What is planned for a call, delays done with. FAILED: errno is set. */
@@ -182,7 +193,22 @@ ssize_t sendmsg(int descriptor, const struct msghdr *message, int flags)
     return REAL(sendmsg)(descriptor, message, flags);
 }
 
-/* Making files: the directory's descriptor tells whether it is meant. */
+/* Making files: the directory's descriptor tells whether it is meant, and its own may be asked for
+ * later. */
+
+/* Where a descriptor leads may be asked only until the program is confined, by when it has opened all
+ * of its directories: of what it opens in them, they know. */
+static bool opened_under_spool(int descriptor, int directory)
+{
+    char link[64], path[4096];
+    const char *under = getenv("FAULT_UNDER");
+    snprintf(link, sizeof link, "/proc/self/fd/%d", descriptor);
+    ssize_t length = readlink(link, path, sizeof path - 1);
+    if (under == NULL || length < 0)
+        return under_spool(directory);
+    path[length] = '\0';
+    return strncmp(path, under, strlen(under)) == 0;
+}
 
 int openat(int directory, const char *path, int flags, ...)
 {
@@ -195,5 +221,17 @@ int openat(int directory, const char *path, int flags, ...)
         if (under_spool(directory) && apply("create") == ACTION_FAILED)
             return -1;
     }
-    return (int)syscall(SYS_openat, directory, path, flags, mode);
+    int descriptor = (int)syscall(SYS_openat, directory, path, flags, mode);
+    int error = errno;
+    if (descriptor >= 0 && descriptor < DESCRIPTORS)
+        spool_descriptors[descriptor] = opened_under_spool(descriptor, directory);
+    errno = error;
+    return descriptor;
+}
+
+int close(int descriptor)
+{
+    if (under_spool(descriptor))
+        spool_descriptors[descriptor] = false;
+    return REAL(close)(descriptor);
 }

@@ -7,6 +7,7 @@ import subprocess
 from cluster import ROOT
 
 SOURCE = ROOT / "tests" / "system" / "fault.c"
+PLAN_SIZE = 64
 
 
 def build(directory):
@@ -25,7 +26,7 @@ class Faults:
         self.spool = spool
         self.plan_file = directory / "plan"
         self.trace_file = directory / "trace"
-        self.plan_file.touch()
+        self.clear()
         self.trace_file.touch()
 
     def settings(self):
@@ -36,10 +37,10 @@ class Faults:
                 "ASAN_OPTIONS": (sanitizer + ":" if sanitizer else "") + "verify_asan_link_order=0"}
 
     def _plan(self, text):
-        # Replaced at once, so that the program never reads half a plan.
-        fresh = self.plan_file.with_suffix(".next")
-        fresh.write_text(text)
-        fresh.rename(self.plan_file)
+        # In place: a confined program reads on in the file that it has opened.
+        descriptor = os.open(self.plan_file, os.O_WRONLY | os.O_CREAT)
+        os.pwrite(descriptor, text.encode().ljust(PLAN_SIZE, b"\0"), 0)
+        os.close(descriptor)
 
     def fail(self, call, error):
         """Every such call fails; `error` is a name such as "EIO"."""
