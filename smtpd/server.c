@@ -3,6 +3,7 @@
 
 #include "common/log.h"
 #include "common/program.h"
+#include "smtpd/confine.h"
 #include "smtpd/connection.h"
 #include "smtpd/counters.h"
 
@@ -120,6 +121,7 @@ static void set_rules(struct server *server)
 
 int server_start(struct server *server, uv_loop_t *loop, struct config *config)
 {
+    struct confine_plan plan;
     int error;
 
     *server = (struct server){.loop = loop, .config = config};
@@ -144,7 +146,11 @@ int server_start(struct server *server, uv_loop_t *loop, struct config *config)
     uv_timer_init(loop, &server->deadline);
 
     server->listener = (struct listener){.connect_cb = connect_cb, .owner = server};
-    return listener_start(&server->listener, loop, config);
+    error = listener_start(&server->listener, loop, config);
+    if (error != EX_OK)
+        return error;
+    plan = confine_plan(config, &server->spool);
+    return confine_apply(&plan);
 }
 
 void server_reload(struct server *server)
