@@ -2,6 +2,7 @@
 #include "smtpd/config.h"
 
 #include "smtpd/ascii.h"
+#include "smtpd/networks.h"
 #include "smtpd/path.h"
 
 #include <arpa/inet.h>
@@ -224,8 +225,18 @@ static bool is_mailbox_entry(const char *item)
     return at[1] == '\0' || path_is_domain(slice_of(at + 1)) || path_is_literal(slice_of(at + 1));
 }
 
+static bool is_network_entry(const char *item)
+{
+    struct network network;
+
+    return networks_parse_entry(item, &network);
+}
+
 #define DOMAINS   "a list of domains, .domain for all below it, or *"
 #define MAILBOXES "a list of user@domain, or user@ for any domain"
+#define NETWORKS                                                                                   \
+    "a list of addresses and networks (192.0.2.0/24, 2001:db8::/32) with no bit set behind the "   \
+    "prefix"
 
 /* The lists that may be read again, and what may stand in them. */
 static const struct {
@@ -239,6 +250,7 @@ static const struct {
     {"SMTPD_REJECT_SENDERS", offsetof(struct config, reject_senders), is_domain_entry, DOMAINS},
     {"SMTPD_REJECT_RECIPIENTS", offsetof(struct config, reject_recipients), is_mailbox_entry,
      MAILBOXES},
+    {"SMTPD_PROXY_CLIENTS", offsetof(struct config, proxy_clients), is_network_entry, NETWORKS},
 };
 
 enum { LISTS = sizeof lists / sizeof lists[0] };
@@ -264,10 +276,23 @@ static int check_lists(struct config *config)
     return code;
 }
 
+/* That the files can be used is seen when they are read. */
+static int check_tls(const struct config *config)
+{
+    if (config->tls_cert != NULL && config->tls_key == NULL)
+        return refuse("SMTPD_TLS_CERT", "set together with SMTPD_TLS_KEY, or not at all");
+    if (config->tls_key != NULL && config->tls_cert == NULL)
+        return refuse("SMTPD_TLS_KEY", "set together with SMTPD_TLS_CERT, or not at all");
+    if (config->require_tls && config->tls_cert == NULL)
+        return refuse("SMTPD_REQUIRE_TLS", "0 unless SMTPD_TLS_CERT and SMTPD_TLS_KEY are set");
+    return EX_OK;
+}
+
 int config_check(void *data)
 {
     struct config *config = data;
-    const int codes[] = {check_listen(config), check_hostname(config), check_lists(config)};
+    const int codes[] = {check_listen(config), check_hostname(config), check_lists(config),
+                         check_tls(config)};
 
     for (size_t i = 0; i < sizeof codes / sizeof codes[0]; i++)
         if (codes[i] != EX_OK)

@@ -45,6 +45,18 @@ WRONG = [
     ("smtpd", "SMTPD_DOMAINS", "t.example,not a domain", "domain"),
     ("smtpd", "SMTPD_DOMAINS", "@/nonexistent/domains", "readable file"),
     ("smtpd", "SMTPD_REJECT_RECIPIENTS", "nobody", "user@"),
+    ("smtpd", "SMTPD_REJECT_SENDERS", "a@spam.example", "domain"),
+    ("smtpd", "SMTPD_DISCARD_DOMAINS", "@/nonexistent/domains", "readable file"),
+    ("smtpd", "SMTPD_PROXY_CLIENTS", "192.0.2.0/33", "addresses and networks"),
+    ("smtpd", "SMTPD_PROXY_CLIENTS", "2001:db8::/129", "addresses and networks"),
+    ("smtpd", "SMTPD_PROXY_CLIENTS", "192.0.2.1,192.0.2.1/24", "no bit set behind the prefix"),
+    ("smtpd", "SMTPD_PROXY_CLIENTS", "lb.example", "addresses and networks"),
+    ("smtpd", "SMTPD_PROXY_CLIENTS", "*", "addresses and networks"),
+    ("smtpd", "SMTPD_PROXY_CLIENTS", "@/nonexistent/networks", "readable file"),
+    ("smtpd", "SMTPD_TLS_CERT", "/etc/mayfly/cert.pem", "together with SMTPD_TLS_KEY"),
+    ("smtpd", "SMTPD_TLS_KEY", "/etc/mayfly/key.pem", "together with SMTPD_TLS_CERT"),
+    ("smtpd", "SMTPD_REQUIRE_TLS", "1", "unless SMTPD_TLS_CERT and SMTPD_TLS_KEY"),
+    ("smtpd", "SMTPD_REQUIRE_TLS", "yes", "0 or 1"),
     ("smtpd", "SMTPD_HOSTNAME", "not a name", "name"),
     ("smtpd", "SMTPD_HOSTNAME", "[192.0.2]", "in brackets"),
     *((name, "LOG_LEVEL", "loud", "error, warn, info, debug") for name in PROGRAMS),
@@ -86,6 +98,12 @@ def test_hostname_is_ascii(programs, spool):
 @pytest.mark.parametrize("name", ["xn--9ca.example", "[192.0.2.1]", "[IPv6:2001:db8::1]"])
 def test_hostname(programs, name):
     assert check(programs, SMTPD_HOSTNAME=name)["SMTPD_HOSTNAME"] == name
+
+
+@pytest.mark.parametrize("networks", [
+    "192.0.2.0/24, 198.51.100.7,2001:db8::/32", "::1,::ffff:192.0.2.0/120", "0.0.0.0/0,::/0", ""])
+def test_networks(programs, networks):
+    check(programs, SMTPD_PROXY_CLIENTS=networks)
 
 
 def test_every_wrong_value_is_named(programs, spool):
