@@ -1,6 +1,7 @@
 /* smtpd speaks SMTP and writes what it accepts into the spool. */
 #include "common/program.h"
 #include "smtpd/config.h"
+#include "smtpd/confine.h"
 #include "smtpd/counters.h"
 #include "smtpd/server.h"
 
@@ -11,8 +12,13 @@ static struct server server;
 
 static int start(uv_loop_t *loop, void *settings)
 {
+    struct confine_plan plan;
     int code = server_start(&server, loop, settings);
 
+    if (code != EX_OK)
+        return code;
+    plan = confine_plan(settings, &server.spool);
+    code = confine_apply(&plan);
     if (code == EX_OK)
         program_ready();
     return code;

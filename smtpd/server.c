@@ -3,7 +3,6 @@
 
 #include "common/log.h"
 #include "common/program.h"
-#include "smtpd/confine.h"
 #include "smtpd/connection.h"
 #include "smtpd/counters.h"
 
@@ -121,7 +120,6 @@ static void set_rules(struct server *server)
 
 int server_start(struct server *server, uv_loop_t *loop, struct config *config)
 {
-    struct confine_plan plan;
     int error;
 
     *server = (struct server){.loop = loop, .config = config};
@@ -146,11 +144,7 @@ int server_start(struct server *server, uv_loop_t *loop, struct config *config)
     uv_timer_init(loop, &server->deadline);
 
     server->listener = (struct listener){.connect_cb = connect_cb, .owner = server};
-    error = listener_start(&server->listener, loop, config);
-    if (error != EX_OK)
-        return error;
-    plan = confine_plan(config, &server->spool);
-    return confine_apply(&plan);
+    return listener_start(&server->listener, loop, config);
 }
 
 void server_reload(struct server *server)
