@@ -58,25 +58,29 @@
     [EVENT_BDAT] = TRY(action_skip_chunk, NONE, state, CLOSED), [EVENT_CHUNK_SKIPPED] =            \
                                                                     SAY(what, state)
 
-#define NO_COMMAND(cell)                                                                           \
-    [EVENT_HELO] = cell, [EVENT_EHLO] = cell, [EVENT_MAIL] = cell, [EVENT_RCPT] = cell,            \
-    [EVENT_DATA] = cell, [EVENT_BDAT] = cell, [EVENT_BAD_CHUNK] = cell, [EVENT_RSET] = cell,       \
-    [EVENT_NOOP] = cell, [EVENT_HELP] = cell, [EVENT_VRFY] = cell, [EVENT_STARTTLS] = cell,        \
-    [EVENT_QUIT] = cell, [EVENT_UNIMPLEMENTED] = cell, [EVENT_FOREIGN] = cell,                     \
-    [EVENT_UNKNOWN] = cell, [EVENT_MALFORMED] = cell, [EVENT_MISUSED] = cell,                      \
-    [EVENT_BAD_LINE_END] = cell, [EVENT_LINE_TOO_LONG] = cell, [EVENT_OUT_OF_TURN] = cell,         \
-    [EVENT_SECOND_HEADER] = cell, [EVENT_CHUNK_SKIPPED] = cell
+/* A cell has commas in it, hence the dots. */
+#define NO_COMMAND(...)                                                                            \
+    [EVENT_HELO] = __VA_ARGS__, [EVENT_EHLO] = __VA_ARGS__, [EVENT_MAIL] = __VA_ARGS__,            \
+    [EVENT_RCPT] = __VA_ARGS__, [EVENT_DATA] = __VA_ARGS__, [EVENT_BDAT] = __VA_ARGS__,            \
+    [EVENT_BAD_CHUNK] = __VA_ARGS__, [EVENT_RSET] = __VA_ARGS__, [EVENT_NOOP] = __VA_ARGS__,       \
+    [EVENT_HELP] = __VA_ARGS__, [EVENT_VRFY] = __VA_ARGS__, [EVENT_STARTTLS] = __VA_ARGS__,        \
+    [EVENT_QUIT] = __VA_ARGS__, [EVENT_UNIMPLEMENTED] = __VA_ARGS__,                               \
+    [EVENT_FOREIGN] = __VA_ARGS__, [EVENT_UNKNOWN] = __VA_ARGS__, [EVENT_MALFORMED] = __VA_ARGS__, \
+    [EVENT_MISUSED] = __VA_ARGS__, [EVENT_BAD_LINE_END] = __VA_ARGS__,                             \
+    [EVENT_LINE_TOO_LONG] = __VA_ARGS__, [EVENT_OUT_OF_TURN] = __VA_ARGS__,                        \
+    [EVENT_SECOND_HEADER] = __VA_ARGS__, [EVENT_CHUNK_SKIPPED] = __VA_ARGS__
 
-#define NO_CONNECT(cell)                                                                           \
-    [EVENT_CONNECT] = cell, [EVENT_SERVER_FULL] = cell, [EVENT_CLIENT_FULL] = cell,                \
-    [EVENT_EARLY_TALK] = cell
+#define NO_CONNECT(...)                                                                            \
+    [EVENT_CONNECT] = __VA_ARGS__, [EVENT_SERVER_FULL] = __VA_ARGS__,                              \
+    [EVENT_CLIENT_FULL] = __VA_ARGS__, [EVENT_EARLY_TALK] = __VA_ARGS__
 
-#define NO_CONTENT(cell)                                                                           \
-    [EVENT_CHUNK_END] = cell, [EVENT_CONTENT_END] = cell, [EVENT_CONTENT_FAILED] = cell
+#define NO_CONTENT(...)                                                                            \
+    [EVENT_CHUNK_END] = __VA_ARGS__, [EVENT_CONTENT_END] = __VA_ARGS__,                            \
+    [EVENT_CONTENT_FAILED] = __VA_ARGS__
 
-#define NO_COMMIT(cell) [EVENT_COMMITTED] = cell, [EVENT_COMMIT_FAILED] = cell
+#define NO_COMMIT(...) [EVENT_COMMITTED] = __VA_ARGS__, [EVENT_COMMIT_FAILED] = __VA_ARGS__
 
-#define NO_TLS(cell)    [EVENT_TLS_BEGUN] = cell, [EVENT_TLS_FAILED] = cell
+#define NO_TLS(...)    [EVENT_TLS_BEGUN] = __VA_ARGS__, [EVENT_TLS_FAILED] = __VA_ARGS__
 
 /* Content comes, by DATA or in a chunk: the client is to end it before anything else is said. */
 #define IN_CONTENT(state)                                                                          \
