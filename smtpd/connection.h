@@ -1,6 +1,6 @@
 /* A client's connection: the socket, the session that speaks on it, and the message it is sending.
- * Here bytes and events are carried between libuv and the session; what they mean is the session's
- * business. Loop thread only. */
+ * Here it begins and ends; its bytes are carried by smtpd/transport.c, its deadlines are kept by
+ * smtpd/waiting.c, and what it all means is the session's business. Loop thread only. */
 #ifndef SMTPD_CONNECTION_H
 #define SMTPD_CONNECTION_H
 
@@ -9,28 +9,15 @@
 #include "smtpd/pace.h"
 #include "smtpd/server.h"
 #include "smtpd/session.h"
+#include "smtpd/transport.h"
+#include "smtpd/waiting.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/socket.h>
 #include <uv.h>
 
-struct connection_input;
 struct message;
-
-/* How long a client has to hang up. A socket that is closed with input unread resets the
- * connection, and the reset may overtake the last reply. */
-enum { CONNECTION_FAREWELL_MS = 2000 };
-
-/* What the connection is waiting for, which decides what its deadline means. */
-enum connection_waiting {
-    WAITING_NOTHING, /* the disk: no deadline, for the client can do nothing about it */
-    WAITING_COMMAND,
-    WAITING_CONTENT,
-    WAITING_DELAY,   /* replies are held back */
-    WAITING_WRITE,   /* the client is to take its replies */
-    WAITING_FAREWELL /* the last reply is sent: the client is to hang up */
-};
 
 struct connection {
     uv_tcp_t tcp;
@@ -38,12 +25,12 @@ struct connection {
     struct session session;
     struct output output;
     struct message *message;             /* NULL unless content is coming or being committed */
-    struct connection_input *input;      /* NULL unless input could not be used at once */
+    struct transport_input *input;       /* NULL unless input could not be used at once */
     struct connection *next, **previous; /* of all that are open */
     struct wheel_entry deadline;
     struct pace pace;
     struct address client;
-    uint8_t waiting; /* enum connection_waiting */
+    uint8_t waiting; /* enum waiting */
     bool reading;    /* libuv is */
     bool answered;   /* a reply was given since the deadline was last set */
     bool courteous;  /* the client may have more to say: it is waited for at the end */
@@ -62,8 +49,11 @@ bool connection_accept(struct server *server, int descriptor, const struct socka
  * loop's next turn. */
 void connection_proceed(struct connection *connection);
 
+/* Begins the end: what was not sent yet is not sent. Idempotent. */
+void connection_close(struct connection *connection);
+
 /* Gives an event to every session: SHUTDOWN, or SHUTDOWN_DEADLINE. After that a connection has
- * CONNECTION_FAREWELL_MS to end, and none at all where it only waits for the client to take a reply
+ * WAITING_FAREWELL_MS to end, and none at all where it only waits for the client to take a reply
  * or to hang up; but one whose message is with the disk stays until it is answered. */
 void connection_end_all(struct server *server, enum session_event event);
 

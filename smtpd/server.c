@@ -18,7 +18,7 @@ enum { DESCRIPTORS_EACH = 2, DESCRIPTORS_OTHER = 40 };
 
 /* What is in flight when the program is told to stop has this long, so that of PROGRAM_STOP_SECONDS
  * there is left what a farewell takes, and a second for whatever is late. */
-enum { STOP_MS = (PROGRAM_STOP_SECONDS - 1) * 1000 - CONNECTION_FAREWELL_MS };
+enum { STOP_MS = (PROGRAM_STOP_SECONDS - 1) * 1000 - WAITING_FAREWELL_MS };
 
 uint32_t server_tick(uint64_t milliseconds)
 {

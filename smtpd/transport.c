@@ -1,0 +1,151 @@
+/* The bytes of a connection: see the header. */
+#include "smtpd/transport.h"
+
+#include "smtpd/connection.h"
+#include "smtpd/message.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+struct transport_input {
+    size_t start, length;
+    char bytes[];
+};
+
+/* Output. */
+
+void transport_drained_cb(struct output *output, int status)
+{
+    struct connection *connection =
+        (struct connection *)(void *)((char *)output - offsetof(struct connection, output));
+
+    /* Not only behind a delay: a reply that is to be delayed may have gone behind others that the
+     * client did not take, and has waited with them. */
+    connection->session.delayed = false;
+    if (status != 0)
+        connection_close(connection);
+    else
+        connection_proceed(connection);
+}
+
+void transport_flush(struct connection *connection)
+{
+    struct buffer *replies = &connection->server->replies;
+
+    if (replies->length > 0 && !output_write(&connection->output, replies->data, replies->length,
+                                             connection->session.delayed))
+        connection_close(connection);
+    buffer_clear(replies);
+}
+
+void transport_shutdown(struct connection *connection)
+{
+    uv_os_fd_t descriptor;
+
+    free(connection->input);
+    connection->input = NULL;
+    if (uv_fileno((uv_handle_t *)&connection->tcp, &descriptor) == 0)
+        shutdown(descriptor, SHUT_WR);
+}
+
+/* Input. */
+
+static void alloc_cb(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer)
+{
+    struct connection *connection = handle->data;
+    size_t room = SERVER_READ_SIZE;
+
+    /* No more is read than can be used: TCP is the queue. */
+    (void)suggested;
+    if (connection->session.state == SESSION_CONTENT &&
+        message_room(connection->message) < SERVER_READ_SIZE)
+        room = message_room(connection->message);
+    *buffer = uv_buf_init(connection->server->input, (unsigned)room);
+}
+
+static void keep_input(struct connection *connection, const char *bytes, size_t length)
+{
+    struct transport_input *input = malloc(sizeof *input + length);
+
+    if (input == NULL) {
+        connection_close(connection);
+        return;
+    }
+    input->start = 0;
+    input->length = length;
+    memcpy(input->bytes, bytes, length);
+    connection->input = input;
+}
+
+/* Gives input to the session until all is used or it can take no more; returns how much was used.
+ */
+static size_t use_input(struct connection *connection, const char *bytes, size_t length)
+{
+    struct session *session = &connection->session;
+    size_t used = 0;
+
+    while (used < length && !connection->closing && !output_pending(&connection->output) &&
+           session_wants_input(session)) {
+        size_t step = session_input(session, bytes + used, length - used);
+        pace_count(&connection->pace, uv_now(connection->server->loop), step);
+        used += step;
+        transport_flush(connection);
+    }
+    return used;
+}
+
+void transport_use_kept(struct connection *connection)
+{
+    struct transport_input *input = connection->input;
+    size_t used;
+
+    if (input == NULL)
+        return;
+    used = use_input(connection, input->bytes + input->start, input->length - input->start);
+    if (connection->closing)
+        return; /* and `input` is freed */
+    input->start += used;
+    if (input->start == input->length) {
+        free(input);
+        connection->input = NULL;
+    }
+}
+
+static void read_cb(uv_stream_t *stream, ssize_t count, const uv_buf_t *buffer)
+{
+    struct connection *connection = stream->data;
+    size_t used;
+
+    if (count == 0 || connection->closing)
+        return;
+    assert(connection->server->replies.length == 0);
+    if (count < 0) {
+        connection->hung_up = true;
+        if (connection->waiting == WAITING_FAREWELL) {
+            connection_close(connection);
+            return;
+        }
+        session_event(&connection->session, EVENT_HANGUP, REPLY_UNSET);
+        connection_proceed(connection);
+        return;
+    }
+    if (connection->waiting == WAITING_FAREWELL)
+        return; /* read only so that it is not unread */
+    used = use_input(connection, buffer->base, (size_t)count);
+    if (!connection->closing && used < (size_t)count)
+        keep_input(connection, buffer->base + used, (size_t)count - used);
+    connection_proceed(connection);
+}
+
+void transport_read(struct connection *connection, bool on)
+{
+    if (connection->reading == on)
+        return;
+    connection->reading = on;
+    if (on)
+        uv_read_start((uv_stream_t *)&connection->tcp, alloc_cb, read_cb);
+    else
+        uv_read_stop((uv_stream_t *)&connection->tcp);
+}
