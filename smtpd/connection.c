@@ -12,6 +12,7 @@
 #include "common/log.h"
 #include "smtpd/counters.h"
 #include "smtpd/host.h"
+#include "smtpd/proxy.h"
 
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -29,6 +30,7 @@ static void closed_cb(uv_handle_t *handle)
     if (--server->connection_count == 0 && !server->closed)
         uv_timer_stop(&server->ticker);
     counters_add(COUNTER_CONNECTIONS_OPEN, -1);
+    server_feel_pressure(server);
     server_settle(server);
 }
 
@@ -49,6 +51,8 @@ void connection_close(struct connection *connection)
         connection->next->previous = connection->previous;
     free(connection->input);
     connection->input = NULL;
+    free(connection->proxy);
+    connection->proxy = NULL;
     uv_close((uv_handle_t *)&connection->tcp, closed_cb);
 }
 
@@ -68,6 +72,8 @@ static enum waiting what_comes_next(const struct connection *connection)
 {
     if (output_pending(&connection->output))
         return connection->output.writing ? WAITING_WRITE : WAITING_DELAY;
+    if (connection->session.state == SESSION_NEW)
+        return connection->proxy != NULL ? WAITING_HEADER : WAITING_GREETING;
     if (!session_wants_input(&connection->session))
         return WAITING_NOTHING;
     return session_in_content(&connection->session) ? WAITING_CONTENT : WAITING_COMMAND;
@@ -90,7 +96,8 @@ void connection_proceed(struct connection *connection)
         return;
     }
     next = what_comes_next(connection);
-    transport_read(connection, next == WAITING_COMMAND || next == WAITING_CONTENT);
+    transport_read(connection,
+                   next != WAITING_NOTHING && next != WAITING_DELAY && next != WAITING_WRITE);
     waiting_set(connection, next);
 }
 
@@ -101,21 +108,7 @@ static void tick_cb(uv_timer_t *timer)
     struct server *server = timer->data;
 
     wheel_turn(&server->wheel, server_tick(uv_now(server->loop)), waiting_due_cb);
-}
-
-static enum session_event admit(struct connection *connection)
-{
-    struct server *server = connection->server;
-    unsigned of_client;
-
-    if (server->connection_count > server->connection_limit)
-        return EVENT_SERVER_FULL;
-    of_client = clients_enter(&server->clients, &connection->client);
-    connection->counted = of_client > 0;
-    if (of_client == 0)
-        return EVENT_NO_MEMORY;
-    return of_client > (unsigned)server->config->max_connections_per_client ? EVENT_CLIENT_FULL
-                                                                            : EVENT_CONNECT;
+    server_feel_pressure(server);
 }
 
 static void link_connection(struct connection *connection)
@@ -134,21 +127,82 @@ static void link_connection(struct connection *connection)
     }
     counters_add(COUNTER_CONNECTIONS, 1);
     counters_add(COUNTER_CONNECTIONS_OPEN, 1);
+    server_feel_pressure(server);
 }
 
 /* RFC 5321, section 4.3.1: a client waits for the greeting. One that does not is seldom a mail
- * server: it is told apart here, and served like all others. */
-static void note_early_talker(const struct connection *connection)
+ * server: it is told apart here, and served like all others unless the operator says otherwise. */
+void connection_greet(struct connection *connection, bool early)
 {
-    char client[ADDRESS_TEXT_SIZE], octet;
-    uv_os_fd_t descriptor;
+    bool refused = early && connection->server->config->pregreet > 0;
+    char client[ADDRESS_TEXT_SIZE];
 
-    if (uv_fileno((const uv_handle_t *)&connection->tcp, &descriptor) != 0 ||
-        recv(descriptor, &octet, 1, MSG_PEEK | MSG_DONTWAIT) <= 0)
-        return;
+    if (early) {
+        address_text(&connection->client, client);
+        counters_add(COUNTER_EARLY_TALKERS, 1);
+        log_info("early_talker", LOG_TEXT("client", client));
+    }
+    session_event(&connection->session, refused ? EVENT_EARLY_TALK : EVENT_CONNECT, REPLY_UNSET);
+}
+
+static bool has_spoken(const struct connection *connection)
+{
+    uv_os_fd_t descriptor;
+    char octet;
+
+    return uv_fileno((const uv_handle_t *)&connection->tcp, &descriptor) == 0 &&
+           recv(descriptor, &octet, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+}
+
+/* Counts the client, and greets it if it may come in and need not wait. */
+static void admit(struct connection *connection, bool early)
+{
+    struct server *server = connection->server;
+    unsigned of_client = clients_enter(&server->clients, &connection->client);
+
+    connection->counted = of_client > 0;
+    if (of_client == 0)
+        session_event(&connection->session, EVENT_NO_MEMORY, REPLY_UNSET);
+    else if (of_client > (unsigned)server->config->max_connections_per_client)
+        session_event(&connection->session, EVENT_CLIENT_FULL, REPLY_UNSET);
+    else if (early || server->config->pregreet == 0)
+        connection_greet(connection, early);
+}
+
+void connection_take_header(struct connection *connection, bool more)
+{
+    if (!connection->proxy->local)
+        connection->client = connection->proxy->client;
+    free(connection->proxy);
+    connection->proxy = NULL;
+    connection->session.proxied = true;
+    admit(connection, more);
+}
+
+void connection_refuse_header(struct connection *connection, const char *reason)
+{
+    char client[ADDRESS_TEXT_SIZE];
+
     address_text(&connection->client, client);
-    counters_add(COUNTER_EARLY_TALKERS, 1);
-    log_info("early_talker", LOG_TEXT("client", client));
+    counters_add(COUNTER_PROXY_REFUSED, 1);
+    log_info("proxy_refused", LOG_TEXT("client", client), LOG_TEXT("reason", reason));
+    connection_close(connection);
+}
+
+/* A peer that passes on the connections of others is to say first whose this is. */
+static void begin(struct connection *connection)
+{
+    struct server *server = connection->server;
+
+    if (server->connection_count > server->connection_limit) {
+        session_event(&connection->session, EVENT_SERVER_FULL, REPLY_UNSET);
+    } else if (!networks_contain(&server->proxies, &connection->client)) {
+        admit(connection, has_spoken(connection));
+    } else {
+        connection->proxy = calloc(1, sizeof *connection->proxy);
+        if (connection->proxy == NULL)
+            session_event(&connection->session, EVENT_NO_MEMORY, REPLY_UNSET);
+    }
 }
 
 /* Without a session, as there is no memory for one: what fits into the socket's buffer, which is
@@ -165,7 +219,6 @@ static void turn_away(int descriptor)
 bool connection_accept(struct server *server, int descriptor, const struct sockaddr *peer)
 {
     struct connection *connection = calloc(1, sizeof *connection);
-    enum session_event event;
 
     if (connection == NULL) {
         turn_away(descriptor);
@@ -185,10 +238,7 @@ bool connection_accept(struct server *server, int descriptor, const struct socka
     }
     connection->client = address_from(peer);
     uv_tcp_nodelay(&connection->tcp, 1);
-    event = admit(connection);
-    if (event == EVENT_CONNECT)
-        note_early_talker(connection);
-    session_event(&connection->session, event, REPLY_UNSET);
+    begin(connection);
     connection_proceed(connection);
     return true;
 }

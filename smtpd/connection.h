@@ -18,6 +18,7 @@
 #include <uv.h>
 
 struct message;
+struct proxy;
 
 struct connection {
     uv_tcp_t tcp;
@@ -26,6 +27,7 @@ struct connection {
     struct output output;
     struct message *message;             /* NULL unless content is coming or being committed */
     struct transport_input *input;       /* NULL unless input could not be used at once */
+    struct proxy *proxy;                 /* NULL unless its header is coming */
     struct connection *next, **previous; /* of all that are open */
     struct wheel_entry deadline;
     struct pace pace;
@@ -48,6 +50,16 @@ bool connection_accept(struct server *server, int descriptor, const struct socka
  * sees what to wait for. The connection may be closed afterwards, but is not freed before the
  * loop's next turn. */
 void connection_proceed(struct connection *connection);
+
+/* The header of a proxy has come whole: the client is the one that it names. `more`: the client has
+ * spoken, too. */
+void connection_take_header(struct connection *connection, bool more);
+
+/* There is no such header, or a bad one: the connection is closed without a word. */
+void connection_refuse_header(struct connection *connection, const char *reason);
+
+/* The time to greet has come, or (`early`) the client has not waited for it. */
+void connection_greet(struct connection *connection, bool early);
 
 /* Begins the end: what was not sent yet is not sent. Idempotent. */
 void connection_close(struct connection *connection);

@@ -20,6 +20,9 @@ static struct metric metrics[COUNTER_COUNT] = {
     [COUNTER_CONNECTIONS_OPEN] = {.name = "mayfly_smtpd_connections",
                                   .help = "connections that are open",
                                   .type = METRIC_GAUGE},
+    [COUNTER_PRESSURE] = {.name = "mayfly_smtpd_pressure",
+                          .help = "1 while the limits are tightened",
+                          .type = METRIC_GAUGE},
     [COUNTER_EARLY_TALKERS] =
         COUNTER("early_talkers_total", NULL, "connections that spoke before the greeting"),
     [COUNTER_EARLY_PIPELINING] =

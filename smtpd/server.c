@@ -46,6 +46,64 @@ static bool load_policy(struct server *server)
     return loaded;
 }
 
+/* A list that could not be read again has its old entries. */
+static bool load_proxies(struct server *server)
+{
+    const struct setting_list *list = &server->config->proxy_clients;
+    struct networks fresh;
+
+    if (!networks_build(&fresh, list->items, list->count))
+        return false;
+    networks_free(&server->proxies);
+    server->proxies = fresh;
+    return true;
+}
+
+static void init_pressure(struct server *server)
+{
+    const struct config *config = server->config;
+    const struct pressure_limits calm = {
+        .timeout = (unsigned)config->timeout,
+        .max_time = (unsigned)config->max_time,
+        .max_errors = (unsigned)config->max_errors,
+        .max_junk = (unsigned)config->max_junk,
+        .error_delay = (unsigned)config->error_delay,
+    };
+
+    pressure_init(&server->pressure, &calm);
+}
+
+/* What of the limits the sessions look at. */
+static void set_pressed_rules(struct server *server)
+{
+    const struct pressure_limits *limits = pressure_limits(&server->pressure);
+
+    server->rules.max_errors = limits->max_errors;
+    server->rules.max_junk = limits->max_junk;
+    server->rules.delay_errors = limits->error_delay > 0;
+}
+
+void server_feel_pressure(struct server *server)
+{
+    const struct pressure_limits *limits;
+
+    if (!pressure_update(&server->pressure, server->connection_count, server->connection_limit,
+                         server->listener.paused))
+        return;
+    limits = pressure_limits(&server->pressure);
+    set_pressed_rules(server);
+    counters_add(COUNTER_PRESSURE, server->pressure.on ? 1 : -1);
+    log_warn(server->pressure.on ? "pressure" : "pressure_over",
+             LOG_NUMBER("connections", server->connection_count),
+             LOG_NUMBER("limit", server->connection_limit), LOG_NUMBER("timeout", limits->timeout),
+             LOG_NUMBER("max_time", limits->max_time), LOG_NUMBER("max_errors", limits->max_errors),
+             LOG_NUMBER("max_junk", limits->max_junk),
+             LOG_NUMBER("error_delay", limits->error_delay));
+    for (struct connection *connection = server->connections;
+         server->pressure.on && connection != NULL; connection = connection->next)
+        waiting_tighten(connection);
+}
+
 /* Raises the limit of descriptors to what the settings need, or lowers the settings to what it is.
  */
 static void fit_descriptors(struct server *server)
@@ -91,7 +149,8 @@ static bool allocate(struct server *server)
     buffer_init(&server->replies, SERVER_REPLIES_MAX);
     server->input = malloc(SERVER_READ_SIZE);
     return server->input != NULL && buffer_reserve(&server->replies, SERVER_REPLIES_MAX) &&
-           clients_init(&server->clients, server->connection_limit, seed) && load_policy(server);
+           clients_init(&server->clients, server->connection_limit, seed) && load_policy(server) &&
+           load_proxies(server);
 }
 
 static void release(struct server *server)
@@ -100,6 +159,7 @@ static void release(struct server *server)
     free(server->input);
     clients_free(&server->clients);
     policy_free(&server->policy);
+    networks_free(&server->proxies);
 }
 
 static void set_rules(struct server *server)
@@ -111,11 +171,10 @@ static void set_rules(struct server *server)
         .policy = &server->policy,
         .max_size = (uint64_t)config->max_size,
         .max_recipients = (size_t)config->max_recipients,
-        .max_errors = (unsigned)config->max_errors,
         .max_messages = (unsigned)config->max_messages,
-        .max_junk = (unsigned)config->max_junk,
-        .delay_errors = config->error_delay > 0,
+        .refuse_pipelining = config->pregreet > 0,
     };
+    set_pressed_rules(server);
 }
 
 int server_start(struct server *server, uv_loop_t *loop, struct config *config)
@@ -125,6 +184,7 @@ int server_start(struct server *server, uv_loop_t *loop, struct config *config)
     *server = (struct server){.loop = loop, .config = config};
     server->connection_limit = (size_t)config->max_connections;
     fit_descriptors(server);
+    init_pressure(server);
     set_rules(server);
     if (!allocate(server)) {
         log_error("no_memory");
@@ -150,7 +210,7 @@ int server_start(struct server *server, uv_loop_t *loop, struct config *config)
 void server_reload(struct server *server)
 {
     config_reread(server->config);
-    if (!load_policy(server))
+    if (!load_policy(server) || !load_proxies(server))
         log_error("no_memory");
     else
         log_info("reloaded");

@@ -9,7 +9,9 @@
 #include "smtpd/committer.h"
 #include "smtpd/config.h"
 #include "smtpd/listener.h"
+#include "smtpd/networks.h"
 #include "smtpd/policy.h"
+#include "smtpd/pressure.h"
 #include "smtpd/rules.h"
 #include "smtpd/wheel.h"
 
@@ -27,6 +29,8 @@ struct server {
     struct config *config;
     struct rules rules;
     struct policy policy;
+    struct networks proxies; /* peers that speak PROXY protocol */
+    struct pressure pressure;
     struct spool spool;
     struct committer committer;
     struct listener listener;
@@ -62,6 +66,10 @@ void server_stop(struct server *server);
 /* Called whenever a connection or a message has ended, and so let go of its descriptor: lets in who
  * waits for one; in a stop closes the rest once it was the last. */
 void server_settle(struct server *server);
+
+/* To be called when the number of connections has changed, and now and then: tightens the limits, or
+ * lets them go. */
+void server_feel_pressure(struct server *server);
 
 /* The tick of the wheel in which `milliseconds` of uv_now have passed. */
 uint32_t server_tick(uint64_t milliseconds);

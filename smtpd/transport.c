@@ -3,11 +3,16 @@
 
 #include "smtpd/connection.h"
 #include "smtpd/message.h"
+#include "smtpd/proxy.h"
 
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+
+/* What is read at once while commands are expected. Input that has to wait behind one of them is
+ * kept, so this is what a client can make us keep. */
+enum { COMMAND_READ_SIZE = 4096 };
 
 struct transport_input {
     size_t start, length;
@@ -55,12 +60,13 @@ void transport_shutdown(struct connection *connection)
 static void alloc_cb(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer)
 {
     struct connection *connection = handle->data;
-    size_t room = SERVER_READ_SIZE;
+    size_t room = COMMAND_READ_SIZE;
 
     /* No more is read than can be used: TCP is the queue. */
     (void)suggested;
-    if (connection->session.state == SESSION_CONTENT &&
-        message_room(connection->message) < SERVER_READ_SIZE)
+    if (session_in_content(&connection->session))
+        room = SERVER_READ_SIZE;
+    if (connection->message != NULL && message_room(connection->message) < room)
         room = message_room(connection->message);
     *buffer = uv_buf_init(connection->server->input, (unsigned)room);
 }
@@ -113,10 +119,44 @@ void transport_use_kept(struct connection *connection)
     }
 }
 
+/* Bytes that come before the connection may be served: the header of a proxy, what should have
+ * waited for the greeting. Returns how many were used. */
+static size_t take_preface(struct connection *connection, const char *bytes, size_t length)
+{
+    enum proxy_status status;
+    size_t used = 0;
+
+    if (connection->proxy != NULL) {
+        used = proxy_feed(connection->proxy, bytes, length, &status);
+        if (status == PROXY_PARTIAL)
+            return used;
+        if (status == PROXY_BAD) {
+            connection_refuse_header(connection, connection->proxy->reason);
+            return used;
+        }
+        connection_take_header(connection, length > used);
+    } else {
+        connection_greet(connection, true);
+    }
+    transport_flush(connection);
+    return used;
+}
+
+static void take_input(struct connection *connection, const char *bytes, size_t length)
+{
+    size_t used = 0;
+
+    if (connection->session.state == SESSION_NEW)
+        used = take_preface(connection, bytes, length);
+    if (!connection->closing)
+        used += use_input(connection, bytes + used, length - used);
+    if (!connection->closing && used < length)
+        keep_input(connection, bytes + used, length - used);
+}
+
 static void read_cb(uv_stream_t *stream, ssize_t count, const uv_buf_t *buffer)
 {
     struct connection *connection = stream->data;
-    size_t used;
 
     if (count == 0 || connection->closing)
         return;
@@ -133,9 +173,7 @@ static void read_cb(uv_stream_t *stream, ssize_t count, const uv_buf_t *buffer)
     }
     if (connection->waiting == WAITING_FAREWELL)
         return; /* read only so that it is not unread */
-    used = use_input(connection, buffer->base, (size_t)count);
-    if (!connection->closing && used < (size_t)count)
-        keep_input(connection, buffer->base + used, (size_t)count - used);
+    take_input(connection, buffer->base, (size_t)count);
     connection_proceed(connection);
 }
 

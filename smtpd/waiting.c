@@ -3,19 +3,19 @@
 
 #include "smtpd/connection.h"
 
-static uint64_t seconds(long number)
+static uint64_t seconds(unsigned long number)
 {
     return (uint64_t)number * 1000;
 }
 
 static struct pace_limits pace_limits(const struct server *server)
 {
-    const struct config *config = server->config;
+    const struct pressure_limits *limits = pressure_limits(&server->pressure);
 
     return (struct pace_limits){
-        .timeout = seconds(config->timeout),
-        .minimum = (uint64_t)config->min_rate * (uint64_t)config->timeout,
-        .max_time = seconds(config->max_time),
+        .timeout = seconds(limits->timeout),
+        .minimum = (uint64_t)server->config->min_rate * limits->timeout,
+        .max_time = seconds(limits->max_time),
     };
 }
 
@@ -40,6 +40,12 @@ void waiting_set(struct connection *connection, enum waiting waiting)
     case WAITING_NOTHING:
         wheel_remove(&server->wheel, &connection->deadline);
         return;
+    case WAITING_HEADER:
+        deadline = now + WAITING_HEADER_MS;
+        break;
+    case WAITING_GREETING:
+        deadline = now + seconds((unsigned long)server->config->pregreet);
+        break;
     case WAITING_COMMAND:
     case WAITING_WRITE:
         deadline = now + limits.timeout;
@@ -49,13 +55,25 @@ void waiting_set(struct connection *connection, enum waiting waiting)
         pace_judge(&connection->pace, &limits, now, &deadline);
         break;
     case WAITING_DELAY:
-        deadline = now + seconds(server->config->error_delay);
+        deadline = now + seconds(pressure_limits(&server->pressure)->error_delay);
         break;
     case WAITING_FAREWELL:
         deadline = now + WAITING_FAREWELL_MS;
         break;
     }
     set_deadline(connection, deadline);
+}
+
+void waiting_tighten(struct connection *connection)
+{
+    const struct server *server = connection->server;
+    uint64_t latest = uv_now(server->loop) + pace_limits(server).timeout;
+
+    if (connection->waiting != WAITING_COMMAND && connection->waiting != WAITING_CONTENT &&
+        connection->waiting != WAITING_WRITE)
+        return;
+    if (connection->deadline.deadline > server_tick(latest) + 1)
+        set_deadline(connection, latest);
 }
 
 static void judge_pace(struct connection *connection)
@@ -84,6 +102,13 @@ void waiting_due_cb(struct wheel_entry *entry)
 
     switch ((enum waiting)connection->waiting) {
     case WAITING_NOTHING:
+        break;
+    case WAITING_HEADER:
+        connection_refuse_header(connection, "timeout");
+        break;
+    case WAITING_GREETING:
+        connection_greet(connection, false);
+        connection_proceed(connection);
         break;
     case WAITING_COMMAND:
         session_event(&connection->session, EVENT_TIMEOUT, REPLY_UNSET);
