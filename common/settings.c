@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/stat.h>
 #include <sysexits.h>
 
 extern char **environ;
@@ -131,13 +132,34 @@ static bool list_split(struct setting_list *list, char *text, bool comments)
     return true;
 }
 
+/* It gives its bytes once: the next reread would wait for more for ever, or find an empty list. */
+static bool is_pipe(const char *path)
+{
+    struct stat status;
+    return stat(path, &status) == 0 && S_ISFIFO(status.st_mode);
+}
+
+/* As a power cut leaves it in a file: what stands behind would be forgotten. */
+static bool has_nul(const struct buffer *text)
+{
+    return strlen(text->data) < text->length - 1;
+}
+
+/* Behind the byte order mark that some editors write: it would be part of the first entry. */
+static char *skip_mark(char *text)
+{
+    return strncmp(text, "\xef\xbb\xbf", 3) == 0 ? text + 3 : text;
+}
+
 /* Fills an empty list from the file at its path. Returns 0, or an errno value with the list empty. */
 static int list_read(struct setting_list *list)
 {
     struct buffer text;
     buffer_init(&text, SETTINGS_FILE_MAX);
-    int error = read_file(list->path, &text);
-    if (error == 0 && !list_split(list, text.data, true))
+    int error = is_pipe(list->path) ? ENOTSUP : read_file(list->path, &text);
+    if (error == 0 && has_nul(&text))
+        error = EILSEQ;
+    if (error == 0 && !list_split(list, skip_mark(text.data), true))
         error = ENOMEM;
     buffer_free(&text);
     if (error != 0)

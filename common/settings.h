@@ -20,8 +20,9 @@ enum setting_type {
     SETTING_CONNINFO /* as TEXT, a libpq connection string: its password is masked by --check */
 };
 
-/* A comma-separated list, or `@path`: a file with entries one a line or separated by commas, with
- * blank lines and comments (`#` at the start of a line or behind white space). Entries are trimmed, empty ones dropped. */
+/* A comma-separated list, or `@path`: a file (no pipe, which could not be read again) of text in
+ * which entries stand one a line or separated by commas, with blank lines and comments (`#` at the
+ * start of a line or behind white space). Entries are trimmed, empty ones dropped. */
 struct setting_list {
     char **items; /* `count` strings */
     size_t count;

@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sysexits.h>
 #include <unistd.h>
 
@@ -220,6 +221,38 @@ static void an_entry_that_is_not_valid_keeps_the_old_list(void **state)
     release(&config);
 }
 
+static void a_byte_order_mark_is_no_part_of_an_entry(void **state)
+{
+    (void)state;
+    struct config config;
+    char output[4096];
+    write_file("list", "\xef\xbb\xbfone\ntwo\n");
+    setenv("T_LIST", "@list", 1);
+    assert_int_equal(load(&config, output), EX_OK);
+    assert_int_equal(config.list.count, 2);
+    assert_string_equal(config.list.items[0], "one");
+    release(&config);
+}
+
+static void a_file_that_is_no_text_keeps_the_old_list(void **state)
+{
+    (void)state;
+    struct config config;
+    char output[4096];
+    write_file("list", "one\ntwo\n");
+    setenv("T_LIST", "@list", 1);
+    assert_int_equal(load(&config, output), EX_OK);
+    assert_int_equal(truncate("list", 5), 0);
+    assert_int_equal(truncate("list", 4096), 0); /* zeros, as after a power cut */
+    assert_false(settings_list_reread(&config.list, "T_LIST", NULL));
+    unlink("list");
+    assert_int_equal(mkfifo("list", 0600), 0);
+    assert_false(settings_list_reread(&config.list, "T_LIST", NULL));
+    assert_true(config.list.broken);
+    assert_int_equal(config.list.count, 2);
+    release(&config);
+}
+
 static void an_empty_text_is_unset(void **state)
 {
     (void)state;
@@ -296,6 +329,8 @@ int main(void)
         cmocka_unit_test_setup(lists_come_from_text_or_file, setup),
         cmocka_unit_test_setup(a_list_is_reread_and_kept_when_unreadable, setup),
         cmocka_unit_test_setup(an_entry_that_is_not_valid_keeps_the_old_list, setup),
+        cmocka_unit_test_setup(a_byte_order_mark_is_no_part_of_an_entry, setup),
+        cmocka_unit_test_setup(a_file_that_is_no_text_keeps_the_old_list, setup),
         cmocka_unit_test_setup(an_empty_text_is_unset, setup),
         cmocka_unit_test_setup(secrets_are_masked, setup),
     };
