@@ -231,6 +231,16 @@ static void commit(struct message *message)
 
 /* Pieces. */
 
+/* Octets that this message may hold. */
+static size_t share_of(const struct message *message)
+{
+    size_t share = MESSAGES_HELD_MAX / message->committer->messages;
+
+    if (share > MESSAGE_HELD_MAX)
+        return MESSAGE_HELD_MAX;
+    return share < MESSAGE_HELD_MIN ? MESSAGE_HELD_MIN : share;
+}
+
 static void write_piece_cb(uv_work_t *work)
 {
     struct message *message = work->data;
@@ -243,10 +253,13 @@ static void begin_piece(struct message *message);
 static void wrote_piece_cb(uv_work_t *work, int status)
 {
     struct message *message = work->data;
-    bool waiting = message_room(message) == 0;
 
     (void)status;
     message->working = false;
+    if (share_of(message) < MESSAGE_HELD_MAX) {
+        buffer_free(&message->piece);
+        buffer_init(&message->piece, MESSAGE_HELD_MAX + 1);
+    }
     if (message->aborted) {
         undo(message);
     } else if (message->finished) {
@@ -255,10 +268,9 @@ static void wrote_piece_cb(uv_work_t *work, int status)
         log_end(message, message->writer.error);
         message->callbacks->failed_cb(message->owner, message->writer.error);
     } else {
-        if (message->content.length >= MESSAGE_HELD_MAX)
+        if (message->content.length >= share_of(message))
             begin_piece(message);
-        if (waiting)
-            message->callbacks->room_cb(message->owner);
+        message->callbacks->room_cb(message->owner);
     }
 }
 
@@ -273,12 +285,19 @@ static void begin_piece(struct message *message)
     begin_work(message, write_piece_cb, wrote_piece_cb);
 }
 
+/* What is held may be more than the share, when that has become smaller meanwhile. Then there is
+ * room only for what begins the next piece. */
 size_t message_room(const struct message *message)
 {
+    size_t held = message->content.length, share = share_of(message);
+
     if (!message->stored || message->error != 0)
         return SIZE_MAX;
-    return message->content.length < MESSAGE_HELD_MAX ? MESSAGE_HELD_MAX - message->content.length
-                                                      : 0;
+    if (held < share)
+        return share - held;
+    if (message->working || held >= MESSAGE_HELD_MAX)
+        return 0;
+    return MESSAGE_HELD_MAX - held < MESSAGE_HELD_MIN ? MESSAGE_HELD_MAX - held : MESSAGE_HELD_MIN;
 }
 
 void message_append(struct message *message, struct slice content)
@@ -288,7 +307,7 @@ void message_append(struct message *message, struct slice content)
         return;
     if (!buffer_append(&message->content, content.start, content.length))
         message->error = ENOMEM;
-    else if (message->content.length >= MESSAGE_HELD_MAX && !message->working)
+    else if (message->content.length >= share_of(message) && !message->working)
         begin_piece(message);
 }
 

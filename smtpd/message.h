@@ -15,8 +15,14 @@
 
 #include <stddef.h>
 
-/* Octets that are held, and octets of a piece. */
-enum { MESSAGE_HELD_MAX = 64 * 1024 };
+/* Octets that are held, which is also what a piece has. Where so many messages are open that this
+ * would be more than MESSAGES_HELD_MAX for all, a message holds its share of that, but at least
+ * MESSAGE_HELD_MIN. */
+enum {
+    MESSAGE_HELD_MAX = 64 * 1024,
+    MESSAGE_HELD_MIN = 4 * 1024,
+    MESSAGES_HELD_MAX = 64 * 1024 * 1024
+};
 
 struct message;
 

@@ -129,11 +129,10 @@ static char octet(size_t at)
     return (char)(at * 2654435761u >> 13);
 }
 
-/* Gives `size` octets as fast as they are taken. */
-static void append(struct owner *owner, size_t size)
+/* Gives octets from `at` to `size` as fast as they are taken. */
+static void append_from(struct owner *owner, size_t at, size_t size)
 {
     static char piece[100000];
-    size_t at = 0;
 
     while (at < size) {
         size_t length = message_room(owner->message);
@@ -150,6 +149,11 @@ static void append(struct owner *owner, size_t size)
         message_append(owner->message, slice_make(piece, length));
         at += length;
     }
+}
+
+static void append(struct owner *owner, size_t size)
+{
+    append_from(owner, 0, size);
 }
 
 /* The message is in new/, with its trace fields and that content. */
@@ -193,6 +197,30 @@ static void every_size_is_stored_as_it_came(void **state)
         check_stored(*state, id, sizes[i]);
     }
     assert_int_equal(released, sizeof sizes / sizeof sizes[0]);
+}
+
+/* The more messages are open, the less each may hold; one that holds more already goes on, and so
+ * does one whose share grows again. */
+static void the_share_of_a_message_shrinks_and_grows(void **state)
+{
+    enum { OTHERS = MESSAGES_HELD_MAX / MESSAGE_HELD_MIN };
+    static const size_t before[] = {0, 1, 4000, 5000, 60000, 65000, 200000};
+
+    for (size_t i = 0; i < sizeof before / sizeof before[0]; i++) {
+        struct owner owner;
+        char id[ID_SIZE];
+        open_message(&owner, 1, id);
+        append(&owner, before[i]);
+        committer.messages += OTHERS;
+        assert_true(message_room(owner.message) <= MESSAGE_HELD_MIN);
+        append_from(&owner, before[i], before[i] + 100000);
+        committer.messages -= OTHERS;
+        append_from(&owner, before[i] + 100000, before[i] + 300000);
+        message_finish(owner.message);
+        uv_run(&loop, UV_RUN_DEFAULT);
+        assert_int_equal(owner.error, 0);
+        check_stored(*state, id, before[i] + 300000);
+    }
 }
 
 /* The disk is slower than memory: two buffers are filled, no more. */
@@ -368,6 +396,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(every_size_is_stored_as_it_came),
+        TEST(the_share_of_a_message_shrinks_and_grows),
         TEST(what_is_held_is_bounded),
         TEST(one_that_is_given_up_leaves_nothing),
         TEST(one_that_is_finished_is_stored_all_the_same),
