@@ -13,6 +13,7 @@
 #include "smtpd/counters.h"
 #include "smtpd/host.h"
 #include "smtpd/proxy.h"
+#include "smtpd/tls.h"
 
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -26,6 +27,7 @@ static void closed_cb(uv_handle_t *handle)
     struct server *server = connection->server;
 
     output_free(&connection->output);
+    tls_free(connection->tls);
     free(connection);
     if (--server->connection_count == 0 && !server->closed)
         uv_timer_stop(&server->ticker);
@@ -59,6 +61,7 @@ void connection_close(struct connection *connection)
 /* The session is over and its last reply is out. */
 static void say_farewell(struct connection *connection)
 {
+    transport_end_tls(connection);
     if (connection->hung_up || !connection->courteous) {
         connection_close(connection);
         return;
@@ -74,6 +77,8 @@ static enum waiting what_comes_next(const struct connection *connection)
         return connection->output.writing ? WAITING_WRITE : WAITING_DELAY;
     if (connection->session.state == SESSION_NEW)
         return connection->proxy != NULL ? WAITING_HEADER : WAITING_GREETING;
+    if (connection->session.state == SESSION_HANDSHAKE)
+        return WAITING_COMMAND;
     if (!session_wants_input(&connection->session))
         return WAITING_NOTHING;
     return session_in_content(&connection->session) ? WAITING_CONTENT : WAITING_COMMAND;
@@ -90,14 +95,20 @@ void connection_proceed(struct connection *connection)
         transport_use_kept(connection);
     if (connection->closing)
         return;
+    /* Not before all that came under TLS is used, as with bytes in the clear. */
+    if (connection->tls_ended && connection->input == NULL && !connection->hung_up &&
+        session_wants_input(&connection->session) && !output_pending(&connection->output)) {
+        connection->hung_up = true;
+        session_event(&connection->session, EVENT_HANGUP, REPLY_UNSET);
+    }
     if (connection->session.state == SESSION_CLOSED && !output_pending(&connection->output)) {
         connection->courteous = connection->courteous || connection->input != NULL;
         say_farewell(connection);
         return;
     }
     next = what_comes_next(connection);
-    transport_read(connection,
-                   next != WAITING_NOTHING && next != WAITING_DELAY && next != WAITING_WRITE);
+    transport_read(connection, !connection->tls_ended && next != WAITING_NOTHING &&
+                                   next != WAITING_DELAY && next != WAITING_WRITE);
     waiting_set(connection, next);
 }
 

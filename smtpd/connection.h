@@ -19,6 +19,7 @@
 
 struct message;
 struct proxy;
+struct tls;
 
 struct connection {
     uv_tcp_t tcp;
@@ -28,6 +29,7 @@ struct connection {
     struct message *message;             /* NULL unless content is coming or being committed */
     struct transport_input *input;       /* NULL unless input could not be used at once */
     struct proxy *proxy;                 /* NULL unless its header is coming */
+    struct tls *tls;                     /* NULL in the clear; from STARTTLS on */
     struct connection *next, **previous; /* of all that are open */
     struct wheel_entry deadline;
     struct pace pace;
@@ -37,6 +39,7 @@ struct connection {
     bool answered;   /* a reply was given since the deadline was last set */
     bool courteous;  /* the client may have more to say: it is waited for at the end */
     bool counted;    /* among the client's connections */
+    bool tls_ended;  /* the client has ended TLS: what it sent before may still wait */
     bool hung_up;    /* the client will send nothing more */
     bool closing;
 };

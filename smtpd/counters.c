@@ -9,6 +9,7 @@
 #define REPLIES(class) COUNTER("replies_total", "class=\"" class "\"", "replies given")
 #define REFUSED(reason)                                                                            \
     COUNTER("refused_total", "reason=\"" reason "\"", "commands, messages and connections refused")
+#define TLS(result) COUNTER("tls_total", "result=\"" result "\"", "STARTTLS, by how it ended")
 #define HISTOGRAM(metric, limits, help_text)                                                       \
     {                                                                                              \
         .name = "mayfly_smtpd_" metric, .help = (help_text), .type = METRIC_HISTOGRAM,             \
@@ -29,6 +30,8 @@ static struct metric metrics[COUNTER_COUNT] = {
         COUNTER("early_pipelining_total", NULL, "connections that sent commands out of turn"),
     [COUNTER_PROXY_REFUSED] =
         COUNTER("proxy_refused_total", NULL, "connections closed for their PROXY protocol header"),
+    [COUNTER_TLS_BEGUN] = TLS("ok"),
+    [COUNTER_TLS_FAILED] = TLS("failed"),
     [COUNTER_COMMANDS] = COUNTER("commands_total", NULL, "command lines answered"),
     [COUNTER_REPLIES_2XX] = REPLIES("2xx"),
     [COUNTER_REPLIES_3XX] = REPLIES("3xx"),

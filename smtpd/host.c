@@ -45,6 +45,11 @@ static void message_ended_cb(void *owner, int error)
     connection_proceed(connection);
 }
 
+static bool begin_tls(struct session *session)
+{
+    return transport_begin_tls(connection_of(session));
+}
+
 static void expect_content(struct session *session)
 {
     struct connection *connection = connection_of(session);
@@ -161,6 +166,7 @@ static void note(struct session *session, enum session_note noted, struct slice 
 
 const struct session_host host_of_connections = {
     .room_check = check_room,
+    .tls_begin = begin_tls,
     .content_expected = expect_content,
     .message_begin = begin_message,
     .message_room = room_of_message,

@@ -5,6 +5,7 @@
 #include "common/program.h"
 #include "smtpd/connection.h"
 #include "smtpd/counters.h"
+#include "smtpd/tls.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -56,6 +57,32 @@ static bool load_proxies(struct server *server)
         return false;
     networks_free(&server->proxies);
     server->proxies = fresh;
+    return true;
+}
+
+/* Reads certificate and key. False, after saying why, when they cannot be used; what was loaded before
+ * then stays. */
+static bool load_tls(struct server *server)
+{
+    const struct config *config = server->config;
+    char reason[TLS_REASON_SIZE];
+    struct tls_context *fresh;
+
+    if (config->tls_cert == NULL)
+        return true;
+    fresh = tls_context_load(config->tls_cert, config->tls_key, reason);
+    if (fresh == NULL) {
+        log_error(server->tls != NULL ? "tls_kept" : "tls_not_loaded",
+                  LOG_TEXT("certificate", config->tls_cert), LOG_TEXT("key", config->tls_key),
+                  LOG_TEXT("reason", reason));
+        return false;
+    }
+    if (reason[0] != '\0')
+        log_warn("tls_certificate", LOG_TEXT("certificate", config->tls_cert),
+                 LOG_TEXT("reason", reason));
+    log_info("tls_loaded", LOG_TEXT("certificate", config->tls_cert));
+    tls_context_free(server->tls);
+    server->tls = fresh;
     return true;
 }
 
@@ -147,6 +174,8 @@ static bool allocate(struct server *server)
     if (getrandom(&seed, sizeof seed, 0) != sizeof seed)
         return false;
     buffer_init(&server->replies, SERVER_REPLIES_MAX);
+    buffer_init(&server->plain, TLS_PLAIN_MAX);
+    buffer_init(&server->records, TLS_RECORDS_MAX);
     server->input = malloc(SERVER_READ_SIZE);
     return server->input != NULL && buffer_reserve(&server->replies, SERVER_REPLIES_MAX) &&
            clients_init(&server->clients, server->connection_limit, seed) && load_policy(server) &&
@@ -156,6 +185,9 @@ static bool allocate(struct server *server)
 static void release(struct server *server)
 {
     buffer_free(&server->replies);
+    buffer_free(&server->plain);
+    buffer_free(&server->records);
+    tls_context_free(server->tls);
     free(server->input);
     clients_free(&server->clients);
     policy_free(&server->policy);
@@ -173,6 +205,8 @@ static void set_rules(struct server *server)
         .max_recipients = (size_t)config->max_recipients,
         .max_messages = (unsigned)config->max_messages,
         .refuse_pipelining = config->pregreet > 0,
+        .tls = config->tls_cert != NULL,
+        .require_tls = config->require_tls,
     };
     set_pressed_rules(server);
 }
@@ -190,6 +224,8 @@ int server_start(struct server *server, uv_loop_t *loop, struct config *config)
         log_error("no_memory");
         return EX_OSERR;
     }
+    if (!load_tls(server))
+        return EX_CONFIG;
     error = spool_open(&server->spool, config->common.spool);
     if (error != 0)
         return EX_OSERR;
@@ -209,6 +245,7 @@ int server_start(struct server *server, uv_loop_t *loop, struct config *config)
 
 void server_reload(struct server *server)
 {
+    load_tls(server);
     config_reread(server->config);
     if (!load_policy(server) || !load_proxies(server))
         log_error("no_memory");

@@ -23,12 +23,14 @@
 enum { SERVER_READ_SIZE = 64 * 1024, SERVER_REPLIES_MAX = 32 * 1024, SERVER_TICK_MS = 250 };
 
 struct connection;
+struct tls_context;
 
 struct server {
     uv_loop_t *loop;
     struct config *config;
     struct rules rules;
     struct policy policy;
+    struct tls_context *tls; /* NULL: no STARTTLS */
     struct networks proxies; /* peers that speak PROXY protocol */
     struct pressure pressure;
     struct spool spool;
@@ -48,6 +50,8 @@ struct server {
      * so one of each serves all; what is left over is copied out. */
     char *input;
     struct buffer replies;
+    struct buffer plain;   /* what came under TLS */
+    struct buffer records; /* what goes out under it */
 
     bool stopping;
     bool closed; /* every handle is closed or closing */

@@ -1,9 +1,12 @@
 /* The bytes of a connection: see the header. */
 #include "smtpd/transport.h"
 
+#include "common/log.h"
 #include "smtpd/connection.h"
+#include "smtpd/counters.h"
 #include "smtpd/message.h"
 #include "smtpd/proxy.h"
+#include "smtpd/tls.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -35,14 +38,32 @@ void transport_drained_cb(struct output *output, int status)
         connection_proceed(connection);
 }
 
+static bool send_bytes(struct connection *connection, struct buffer *bytes)
+{
+    bool sent = bytes->length == 0 || output_write(&connection->output, bytes->data, bytes->length,
+                                                   connection->session.delayed);
+
+    buffer_clear(bytes);
+    return sent;
+}
+
 void transport_flush(struct connection *connection)
 {
-    struct buffer *replies = &connection->server->replies;
+    struct server *server = connection->server;
+    bool sent;
 
-    if (replies->length > 0 && !output_write(&connection->output, replies->data, replies->length,
-                                             connection->session.delayed))
+    if (server->replies.length == 0)
+        return;
+    if (connection->session.secure) {
+        sent = tls_write(connection->tls, server->replies.data, server->replies.length,
+                         &server->records) &&
+               send_bytes(connection, &server->records);
+        buffer_clear(&server->replies);
+    } else {
+        sent = send_bytes(connection, &server->replies);
+    }
+    if (!sent)
         connection_close(connection);
-    buffer_clear(replies);
 }
 
 void transport_shutdown(struct connection *connection)
@@ -68,6 +89,9 @@ static void alloc_cb(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer)
         room = SERVER_READ_SIZE;
     if (connection->message != NULL && message_room(connection->message) < room)
         room = message_room(connection->message);
+    /* Nothing can be had of a record before it is whole. */
+    if (connection->tls != NULL && room < TLS_RECORD_MAX)
+        room = TLS_RECORD_MAX;
     *buffer = uv_buf_init(connection->server->input, (unsigned)room);
 }
 
@@ -99,7 +123,9 @@ static size_t use_input(struct connection *connection, const char *bytes, size_t
         used += step;
         transport_flush(connection);
     }
-    return used;
+    /* What lies behind STARTTLS came in the clear, from anybody, and must not be taken for what
+     * comes under TLS (RFC 3207, section 6; CVE-2011-0411). */
+    return session->state == SESSION_HANDSHAKE ? length : used;
 }
 
 void transport_use_kept(struct connection *connection)
@@ -117,6 +143,72 @@ void transport_use_kept(struct connection *connection)
         free(input);
         connection->input = NULL;
     }
+}
+
+/* TLS. */
+
+bool transport_begin_tls(struct connection *connection)
+{
+    connection->tls = tls_open(connection->server->tls);
+    return connection->tls != NULL;
+}
+
+void transport_end_tls(struct connection *connection)
+{
+    if (connection->tls == NULL || connection->tls_ended || !tls_established(connection->tls))
+        return;
+    tls_end(connection->tls, &connection->server->records);
+    send_bytes(connection, &connection->server->records);
+}
+
+static void log_tls(struct connection *connection)
+{
+    char client[ADDRESS_TEXT_SIZE];
+
+    address_text(&connection->client, client);
+    counters_add(COUNTER_TLS_BEGUN, 1);
+    log_info("tls", LOG_TEXT("client", client), LOG_TEXT("version", tls_version(connection->tls)),
+             LOG_TEXT("cipher", tls_cipher(connection->tls)));
+}
+
+void transport_fail_tls(struct connection *connection, const char *reason)
+{
+    char client[ADDRESS_TEXT_SIZE];
+
+    address_text(&connection->client, client);
+    counters_add(COUNTER_TLS_FAILED, 1);
+    log_info("tls_failed", LOG_TEXT("client", client), LOG_TEXT("helo", connection->session.helo),
+             LOG_TEXT("reason", reason));
+    session_event(&connection->session, EVENT_TLS_FAILED, REPLY_UNSET);
+    connection_close(connection);
+}
+
+/* Opens what came under TLS; what it says is in `plain` of the server. */
+static void open_records(struct connection *connection, const char *bytes, size_t length)
+{
+    struct server *server = connection->server;
+    enum tls_status status =
+        tls_feed(connection->tls, bytes, length, &server->plain, &server->records);
+    bool sent = send_bytes(connection, &server->records);
+
+    if (status == TLS_FAILED) {
+        transport_fail_tls(connection, tls_reason(connection->tls));
+        return;
+    }
+    if (status == TLS_ENDED && !tls_established(connection->tls)) {
+        transport_fail_tls(connection, "ended in the handshake");
+        return;
+    }
+    if (!sent) {
+        connection_close(connection);
+        return;
+    }
+    connection->tls_ended = status == TLS_ENDED;
+    if (connection->session.secure || !tls_established(connection->tls))
+        return;
+    log_tls(connection);
+    session_event(&connection->session, EVENT_TLS_BEGUN, REPLY_UNSET);
+    connection->answered = true; /* the client has a command's time from now on */
 }
 
 /* Bytes that come before the connection may be served: the header of a proxy, what should have
@@ -142,16 +234,30 @@ static size_t take_preface(struct connection *connection, const char *bytes, siz
     return used;
 }
 
+static void take_plain(struct connection *connection, const char *bytes, size_t length)
+{
+    size_t used = use_input(connection, bytes, length);
+
+    if (!connection->closing && used < length)
+        keep_input(connection, bytes + used, length - used);
+}
+
 static void take_input(struct connection *connection, const char *bytes, size_t length)
 {
+    struct buffer *plain = &connection->server->plain;
     size_t used = 0;
 
+    if (connection->tls != NULL) {
+        open_records(connection, bytes, length);
+        if (!connection->closing)
+            take_plain(connection, plain->data, plain->length);
+        buffer_clear(plain);
+        return;
+    }
     if (connection->session.state == SESSION_NEW)
         used = take_preface(connection, bytes, length);
     if (!connection->closing)
-        used += use_input(connection, bytes + used, length - used);
-    if (!connection->closing && used < length)
-        keep_input(connection, bytes + used, length - used);
+        take_plain(connection, bytes + used, length - used);
 }
 
 static void read_cb(uv_stream_t *stream, ssize_t count, const uv_buf_t *buffer)
@@ -165,6 +271,10 @@ static void read_cb(uv_stream_t *stream, ssize_t count, const uv_buf_t *buffer)
         connection->hung_up = true;
         if (connection->waiting == WAITING_FAREWELL) {
             connection_close(connection);
+            return;
+        }
+        if (connection->session.state == SESSION_HANDSHAKE) {
+            transport_fail_tls(connection, "hung up in the handshake");
             return;
         }
         session_event(&connection->session, EVENT_HANGUP, REPLY_UNSET);

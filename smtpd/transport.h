@@ -22,6 +22,16 @@ void transport_use_kept(struct connection *connection);
  * close the connection. */
 void transport_flush(struct connection *connection);
 
+/* For struct session_host: TLS is to begin behind the replies that were given. False when memory is
+ * out. */
+bool transport_begin_tls(struct connection *connection);
+
+/* There is no TLS to be had with this client: the connection is closed. */
+void transport_fail_tls(struct connection *connection, const char *reason);
+
+/* Ends TLS, if it was there, so that the client knows that nothing was cut off. */
+void transport_end_tls(struct connection *connection);
+
 /* Says that nothing more will be sent, and forgets what was kept. */
 void transport_shutdown(struct connection *connection);
 

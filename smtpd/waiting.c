@@ -111,6 +111,10 @@ void waiting_due_cb(struct wheel_entry *entry)
         connection_proceed(connection);
         break;
     case WAITING_COMMAND:
+        if (connection->session.state == SESSION_HANDSHAKE) {
+            transport_fail_tls(connection, "timeout");
+            break;
+        }
         session_event(&connection->session, EVENT_TIMEOUT, REPLY_UNSET);
         connection_proceed(connection);
         break;
