@@ -6,7 +6,7 @@
 #include "smtpd/tls.h"
 
 #include <assert.h>
-#include <limits.h>
+#include <errno.h>
 #include <openssl/bio.h>
 #include <openssl/crypto.h>
 #include <openssl/err.h>
@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 enum {
     /* Handshake messages and alerts, both ways, in one call. A handshake takes 14 at most; after
@@ -153,11 +154,27 @@ static const char *first_error(void)
     return text != NULL ? text : "unknown error";
 }
 
+/* What is no plain file may never end, or never begin: a pipe would hold up a reread for ever. */
+static bool is_plain_file(const char *what, const char *path, char reason[static TLS_REASON_SIZE])
+{
+    struct stat status;
+
+    if (stat(path, &status) != 0)
+        snprintf(reason, TLS_REASON_SIZE, "%s %s: %s", what, path, strerror(errno));
+    else if (!S_ISREG(status.st_mode))
+        snprintf(reason, TLS_REASON_SIZE, "%s %s: it is not a plain file", what, path);
+    else
+        return true;
+    return false;
+}
+
 static bool load_pair(SSL_CTX *ssl, const char *certificate, const char *key,
                       char reason[static TLS_REASON_SIZE])
 {
     bool asked = false, used;
 
+    if (!is_plain_file("certificate", certificate, reason) || !is_plain_file("key", key, reason))
+        return false;
     SSL_CTX_set_default_passwd_cb(ssl, passphrase_cb);
     SSL_CTX_set_default_passwd_cb_userdata(ssl, &asked);
     if (SSL_CTX_use_certificate_chain_file(ssl, certificate) != 1) {

@@ -38,6 +38,7 @@ static int make_files(void **state)
     fclose(file);
     fclose(fopen(peer_path(&files, "empty.pem", path), "w"));
     assert_int_equal(mkdir(peer_path(&files, "directory.pem", path), 0700), 0);
+    assert_int_equal(mkfifo(peer_path(&files, "pipe", path), 0600), 0);
     EVP_PKEY_free(rsa);
     EVP_PKEY_free(ec);
     EVP_PKEY_free(other);
@@ -52,7 +53,7 @@ static int remove_files(void **state)
     static const char *const names[] = {
         "rsa.crt",       "rsa.key",     "ec.crt",      "ec.key",        "other.crt",
         "other.key",     "expired.crt", "expired.key", "future.crt",    "future.key",
-        "encrypted.key", "garbage.pem", "empty.pem",   "directory.pem",
+        "encrypted.key", "garbage.pem", "empty.pem",   "directory.pem", "pipe",
     };
     char path[PEER_PATH_SIZE];
 
@@ -566,8 +567,10 @@ static const struct {
 } broken[] = {
     {"none.crt", "ec.key", "none.crt", "No such file or directory"},
     {"ec.crt", "none.key", "none.key", "No such file or directory"},
-    {"directory.pem", "ec.key", "directory.pem", "nothing of the kind is in it"},
-    {"ec.crt", "directory.pem", "directory.pem", "nothing of the kind is in it"},
+    {"directory.pem", "ec.key", "directory.pem", "it is not a plain file"},
+    {"ec.crt", "directory.pem", "directory.pem", "it is not a plain file"},
+    {"pipe", "ec.key", "certificate", "it is not a plain file"},
+    {"ec.crt", "pipe", "key", "it is not a plain file"},
     {"empty.pem", "ec.key", "certificate", "nothing of the kind is in it"},
     {"ec.crt", "empty.pem", "key", "nothing of the kind is in it"},
     {"garbage.pem", "ec.key", "certificate", "bad base64 decode"},
