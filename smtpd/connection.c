@@ -205,7 +205,9 @@ static void begin(struct connection *connection)
 {
     struct server *server = connection->server;
 
-    if (server->connection_count > server->connection_limit) {
+    if (server->stopping) {
+        session_event(&connection->session, EVENT_SHUTDOWN, REPLY_UNSET);
+    } else if (server->connection_count > server->connection_limit) {
         session_event(&connection->session, EVENT_SERVER_FULL, REPLY_UNSET);
     } else if (!networks_contain(&server->proxies, &connection->client)) {
         admit(connection, has_spoken(connection));

@@ -8,6 +8,8 @@
 #include "smtpd/places.h"
 
 #include <errno.h>
+#include <linux/filter.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -16,21 +18,32 @@ enum { ACCEPT_MAX = 64 };
 
 enum { RETRY_MS = 250 };
 
+/* How long those who have begun to connect are given to come through: two round trips of a far
+ * client, and less than the second after which a SYN is sent again (RFC 6298, section 2). */
+enum { WITHDRAW_MS = 500 };
+
+/* Once no SYN comes through, who may still wait: a full queue, and as many whose handshakes are under
+ * way. */
+enum { WAITING_MAX = 2 * (PLACES_BACKLOG + 1) };
+
+/* Where descriptors run out even then: RETRY_MS apart. */
+enum { CLOSE_TRIES = 8 };
+
 struct listener_socket {
     uv_poll_t poll;
     int descriptor;
+    bool inherited;
     struct listener *listener;
     struct listener_socket *next;
 };
 
-/* Errors that are the connection's and not ours: it broke while it waited, or a packet filter is
- * against it (accept(2), "Error handling"). The next one is another matter. */
+/* Errors that are the connection's and not ours: it broke while it waited (accept(2), "Error
+ * handling"). The next one is another matter. */
 static bool is_of_the_connection(int error)
 {
     switch (error) {
     case EINTR:
     case ECONNABORTED:
-    case EPERM:
     case EPROTO:
     case ENOPROTOOPT:
     case EOPNOTSUPP:
@@ -112,7 +125,7 @@ static void readable_cb(uv_poll_t *poll, int status, int events)
         pause_accepting(socket->listener, error);
 }
 
-static int opened_cb(void *owner, int descriptor)
+static int opened_cb(void *owner, int descriptor, bool inherited)
 {
     struct listener *listener = owner;
     struct listener_socket *socket = calloc(1, sizeof *socket);
@@ -127,6 +140,7 @@ static int opened_cb(void *owner, int descriptor)
     }
     socket->poll.data = socket;
     socket->descriptor = descriptor;
+    socket->inherited = inherited;
     socket->listener = listener;
     socket->next = listener->sockets;
     listener->sockets = socket;
@@ -146,7 +160,9 @@ int listener_start(struct listener *listener, uv_loop_t *loop, const struct conf
 {
     open_libuv_spare(listener, loop);
     listener->sockets = NULL;
-    listener->paused = listener->deaf = false;
+    listener->paused = listener->closed = listener->deaf = listener->closing = false;
+    listener->shared = config->reuseport;
+    listener->tries = 0;
     uv_timer_init(loop, &listener->retry);
     listener->retry.data = listener;
     return places_open(config, opened_cb, listener);
@@ -154,25 +170,102 @@ int listener_start(struct listener *listener, uv_loop_t *loop, const struct conf
 
 void listener_resume(struct listener *listener)
 {
-    if (listener->deaf)
+    if (listener->deaf && !listener->closing)
         set_deaf(listener, false);
 }
 
-static void closed_cb(uv_handle_t *handle)
+/* The stop.
+ *
+ * A listening socket that is closed resets all who wait in its queue. With SO_REUSEPORT too: who was
+ * put into the queue of one socket is not moved to another's (net.ipv4.tcp_migrate_req would, and is
+ * off by default). So a socket of our own is closed only when nobody waits, and for that to stay
+ * true until it is closed, no new connection may begin on it: a filter drops every SYN. Whoever sent
+ * it sends it again after a second. By then this socket is closed, and where another process shares
+ * the port it is that one's; where none does, the client is refused, as it would have been a
+ * second earlier. So with SMTPD_REUSEPORT the stop begins with the filter, and those whose
+ * handshakes are under way are still served; the price is half a second.
+ *
+ * An inherited socket is another matter: who waits in its queue waits for the next process, and a
+ * filter would be on that one's socket as well, since it is the same. */
+
+/* The filter sees the packet from the TCP header on, which has the flags in octet 13. What it lets
+ * through it lets through whole. */
+static void drop_newcomers(int descriptor)
+{
+    enum { FLAGS = 13, SYN = 0x02, ACK = 0x10, WHOLE = 0x40000 };
+    struct sock_filter steps[] = {
+        BPF_STMT(BPF_LD | BPF_B | BPF_ABS, FLAGS),
+        BPF_STMT(BPF_ALU | BPF_AND | BPF_K, SYN | ACK),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYN, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, 0),
+        BPF_STMT(BPF_RET | BPF_K, WHOLE),
+    };
+    const struct sock_fprog filter = {.len = sizeof steps / sizeof steps[0], .filter = steps};
+
+    if (setsockopt(descriptor, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter) != 0)
+        log_warn("no_filter", LOG_ERRNO(errno));
+}
+
+unsigned listener_withdraw(struct listener *listener)
+{
+    bool steered = false;
+
+    for (struct listener_socket *socket = listener->sockets; socket != NULL; socket = socket->next)
+        if (!socket->inherited) {
+            drop_newcomers(socket->descriptor);
+            steered = listener->shared;
+        }
+    return steered ? WITHDRAW_MS : 0;
+}
+
+static void freed_cb(uv_handle_t *handle)
 {
     free(handle->data);
 }
 
-void listener_stop(struct listener *listener)
+/* Accepts all who wait: whether nobody does any more. When there is no descriptor accept4 does not
+ * come to look for that. */
+static bool empty_queue(struct listener_socket *socket)
 {
-    struct listener_socket *next;
+    struct pollfd queue = {.fd = socket->descriptor, .events = POLLIN};
+    int error = 0;
 
-    uv_close((uv_handle_t *)&listener->retry, NULL);
-    for (struct listener_socket *socket = listener->sockets; socket != NULL; socket = next) {
-        next = socket->next;
-        uv_close((uv_handle_t *)&socket->poll, closed_cb);
+    for (int i = 0; i < WAITING_MAX && error == 0; i++)
+        error = accept_one(socket);
+    return error == 0 || error == EAGAIN || poll(&queue, 1, 0) == 0;
+}
+
+static void close_sockets(struct listener *listener)
+{
+    struct listener_socket **link = &listener->sockets;
+
+    listener->tries++;
+    while (*link != NULL) {
+        struct listener_socket *socket = *link;
+        if (!socket->inherited && !empty_queue(socket) && listener->tries < CLOSE_TRIES) {
+            link = &socket->next;
+            continue;
+        }
+        *link = socket->next;
+        uv_close((uv_handle_t *)&socket->poll, freed_cb);
         close(socket->descriptor);
     }
-    listener->sockets = NULL;
-    listener->deaf = false;
+    if (listener->sockets != NULL)
+        return;
+    listener->closed = true;
+    uv_close((uv_handle_t *)&listener->retry, NULL);
+    listener->closed_cb(listener->owner);
+}
+
+static void close_again_cb(uv_timer_t *timer)
+{
+    close_sockets(timer->data);
+}
+
+void listener_close(struct listener *listener)
+{
+    set_deaf(listener, true);
+    listener->closing = true;
+    uv_timer_start(&listener->retry, close_again_cb, RETRY_MS, RETRY_MS);
+    close_sockets(listener);
 }

@@ -6,14 +6,12 @@
 #include "smtpd/ascii.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
 #include <unistd.h>
-
-/* Connections that may wait to be accepted; the kernel lowers it to net.core.somaxconn. */
-enum { BACKLOG = 4096 };
 
 enum { FIRST_PASSED = 3, PASSED_MAX = 1000 };
 
@@ -22,33 +20,13 @@ enum { FIRST_PASSED = 3, PASSED_MAX = 1000 };
 enum { SEND_BUFFER = 32 * 1024 };
 
 struct opening {
-    int (*opened_cb)(void *owner, int descriptor);
+    int (*opened_cb)(void *owner, int descriptor, bool inherited);
     void *owner;
+    bool inherited;
+    bool reuse_port;
 };
 
-/* Sockets passed by the supervisor (sd_listen_fds(3)): LISTEN_FDS of them from descriptor 3 on. A
- * LISTEN_PID that is another process's says that they were not meant for us. False when the number
- * makes no sense. */
-static bool count_passed(size_t *count)
-{
-    const char *text = getenv("LISTEN_FDS"), *process = getenv("LISTEN_PID");
-    unsigned long number;
-    char *end;
-
-    *count = 0;
-    if (text == NULL || *text == '\0' || (process != NULL && atol(process) != (long)getpid()))
-        return true;
-    number = strtoul(text, &end, 10);
-    if (!ascii_is_digit(*text) || *end != '\0' || number > PASSED_MAX) {
-        log_error("bad_setting", LOG_TEXT("setting", "LISTEN_FDS"), LOG_TEXT("value", text),
-                  LOG_TEXT("expected", "the number of sockets passed from descriptor 3 on"));
-        return false;
-    }
-    *count = number;
-    return true;
-}
-
-static void log_listening(int descriptor)
+static void log_listening(int descriptor, bool inherited)
 {
     struct sockaddr_storage name;
     socklen_t length = sizeof name;
@@ -61,7 +39,10 @@ static void log_listening(int descriptor)
     address_text(&address, literal);
     snprintf(text, sizeof text, strchr(literal, ':') != NULL ? "[%s]:%u" : "%s:%u", literal,
              address.port);
-    log_info("listening", LOG_TEXT("address", text));
+    if (inherited)
+        log_info("listening", LOG_TEXT("address", text), LOG_NUMBER("inherited", 1));
+    else
+        log_info("listening", LOG_TEXT("address", text));
 }
 
 static int listen_on(const struct opening *opening, int descriptor)
@@ -70,11 +51,11 @@ static int listen_on(const struct opening *opening, int descriptor)
     int error;
 
     if (setsockopt(descriptor, SOL_SOCKET, SO_SNDBUF, &size, sizeof size) != 0 ||
-        listen(descriptor, BACKLOG) != 0)
+        listen(descriptor, PLACES_BACKLOG) != 0)
         return errno;
-    error = opening->opened_cb(opening->owner, descriptor);
+    error = opening->opened_cb(opening->owner, descriptor, opening->inherited);
     if (error == 0)
-        log_listening(descriptor);
+        log_listening(descriptor, opening->inherited);
     return error;
 }
 
@@ -84,24 +65,9 @@ static int refuse(const char *what, int error)
     return error == EADDRINUSE || error == EADDRNOTAVAIL ? EX_UNAVAILABLE : EX_OSERR;
 }
 
-static int open_passed(const struct opening *opening, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        int descriptor = FIRST_PASSED + (int)i;
-        int error = listen_on(opening, descriptor);
-        char what[32];
-
-        if (error != 0) {
-            snprintf(what, sizeof what, "descriptor %d", descriptor);
-            return refuse(what, error);
-        }
-    }
-    return EX_OK;
-}
-
 /* IPv6 sockets take IPv6 only: whether one socket serves both is a setting of the system, and what
  * SMTPD_LISTEN says should not depend on it. */
-static int bind_to(int descriptor, const struct sockaddr *address)
+static int bind_to(const struct opening *opening, int descriptor, const struct sockaddr *address)
 {
     static const int on = 1;
     socklen_t length =
@@ -110,6 +76,8 @@ static int bind_to(int descriptor, const struct sockaddr *address)
     if (setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0 ||
         (address->sa_family == AF_INET6 &&
          setsockopt(descriptor, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on) != 0) ||
+        (opening->reuse_port &&
+         setsockopt(descriptor, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) != 0) ||
         bind(descriptor, address, length) != 0)
         return errno;
     return 0;
@@ -122,7 +90,7 @@ static int open_address(const struct opening *opening, const struct sockaddr *ad
 
     if (descriptor < 0)
         return errno;
-    error = bind_to(descriptor, address);
+    error = bind_to(opening, descriptor, address);
     if (error == 0)
         return listen_on(opening, descriptor);
     close(descriptor);
@@ -187,10 +155,101 @@ static int open_port(const struct opening *opening, long port)
     return error == 0 || is_absent(error) ? EX_OK : refuse(text, error);
 }
 
-int places_open(const struct config *config, int (*opened_cb)(void *owner, int descriptor),
-                void *owner)
+static int open_settings(const struct opening *opening, const struct config *config)
 {
-    const struct opening opening = {.opened_cb = opened_cb, .owner = owner};
+    if (config->port >= 0)
+        return open_port(opening, config->port);
+    for (size_t i = 0; i < config->listen.count; i++) {
+        int error = open_place(opening, config->listen.items[i]);
+        if (error != 0)
+            return refuse(config->listen.items[i], error);
+    }
+    return EX_OK;
+}
+
+/* Inherited sockets. */
+
+/* LISTEN_FDS; a LISTEN_PID that is another process's says that they were not meant for us. False
+ * when the number makes no sense. */
+static bool count_passed(size_t *count)
+{
+    const char *text = getenv("LISTEN_FDS"), *process = getenv("LISTEN_PID");
+    unsigned long number;
+    char *end;
+
+    *count = 0;
+    if (text == NULL || *text == '\0' || (process != NULL && atol(process) != (long)getpid()))
+        return true;
+    number = strtoul(text, &end, 10);
+    if (!ascii_is_digit(*text) || *end != '\0' || number > PASSED_MAX) {
+        log_error("bad_setting", LOG_TEXT("setting", "LISTEN_FDS"), LOG_TEXT("value", text),
+                  LOG_TEXT("expected", "the number of sockets passed from descriptor 3 on"));
+        return false;
+    }
+    *count = number;
+    return true;
+}
+
+static bool is_listening(int descriptor)
+{
+    int listening = 0;
+    socklen_t length = sizeof listening;
+
+    return getsockopt(descriptor, SOL_SOCKET, SO_ACCEPTCONN, &listening, &length) == 0 && listening;
+}
+
+/* Listening, or bound to a port: listen(2) would give a socket without one any port. Of a socket that
+ * is connected that says EINVAL. */
+static bool may_listen(int descriptor)
+{
+    struct sockaddr_storage name;
+    socklen_t length = sizeof name, type_length = sizeof(int);
+    int type = 0;
+
+    if (getsockopt(descriptor, SOL_SOCKET, SO_TYPE, &type, &type_length) != 0 ||
+        type != SOCK_STREAM || getsockname(descriptor, (struct sockaddr *)&name, &length) != 0)
+        return false;
+    return (name.ss_family == AF_INET || name.ss_family == AF_INET6) &&
+           address_from((struct sockaddr *)&name).port != 0;
+}
+
+/* A socket that is closed as descriptor 0 leaves that number to the next file, and libuv does not
+ * close that. Returns the socket's new descriptor, or -1. */
+static int move_standard_input(void)
+{
+    int moved = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, FIRST_PASSED);
+    int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+    if (moved < 0 || null < 0 || dup2(null, STDIN_FILENO) < 0)
+        return -1;
+    close(null);
+    return moved;
+}
+
+static int open_passed(const struct opening *opening, int descriptor)
+{
+    int error = EINVAL;
+    char what[32];
+
+    snprintf(what, sizeof what, "descriptor %d", descriptor);
+    if (may_listen(descriptor)) {
+        if (descriptor == STDIN_FILENO)
+            descriptor = move_standard_input();
+        error = descriptor < 0 ? errno : listen_on(opening, descriptor);
+    }
+    if (error != EINVAL)
+        return error == 0 ? EX_OK : refuse(what, error);
+    log_error("not_listening", LOG_TEXT("address", what),
+              LOG_TEXT("error", "not a TCP socket that listens or is bound to a port"));
+    return EX_CONFIG;
+}
+
+int places_open(const struct config *config,
+                int (*opened_cb)(void *owner, int descriptor, bool inherited), void *owner)
+{
+    struct opening opening = {
+        .opened_cb = opened_cb, .owner = owner, .reuse_port = config->reuseport};
+    int code = EX_OK;
     size_t passed;
 
     if (!count_passed(&passed))
@@ -201,14 +260,12 @@ int places_open(const struct config *config, int (*opened_cb)(void *owner, int d
         config->common.ready_fd < FIRST_PASSED + (long)passed)
         return settings_refuse(config_settings, config_settings_count, "READY_FD",
                                "a descriptor behind those of LISTEN_FDS");
-    if (passed > 0)
-        return open_passed(&opening, passed);
-    if (config->port >= 0)
-        return open_port(&opening, config->port);
-    for (size_t i = 0; i < config->listen.count; i++) {
-        int error = open_place(&opening, config->listen.items[i]);
-        if (error != 0)
-            return refuse(config->listen.items[i], error);
-    }
-    return EX_OK;
+    opening.inherited = passed > 0 || is_listening(STDIN_FILENO);
+    if (!opening.inherited)
+        return open_settings(&opening, config);
+    if (passed == 0)
+        return open_passed(&opening, STDIN_FILENO);
+    for (size_t i = 0; i < passed && code == EX_OK; i++)
+        code = open_passed(&opening, FIRST_PASSED + (int)i);
+    return code;
 }

@@ -161,6 +161,11 @@ static bool connect_cb(void *owner, int descriptor, const struct sockaddr *peer)
     return connection_accept(owner, descriptor, peer);
 }
 
+static void listener_closed_cb(void *owner)
+{
+    server_settle(owner);
+}
+
 static void released_cb(struct committer *committer)
 {
     server_settle(
@@ -239,7 +244,8 @@ int server_start(struct server *server, uv_loop_t *loop, struct config *config)
     uv_timer_init(loop, &server->ticker);
     uv_timer_init(loop, &server->deadline);
 
-    server->listener = (struct listener){.connect_cb = connect_cb, .owner = server};
+    server->listener = (struct listener){
+        .connect_cb = connect_cb, .closed_cb = listener_closed_cb, .owner = server};
     return listener_start(&server->listener, loop, config);
 }
 
@@ -258,21 +264,38 @@ static void deadline_cb(uv_timer_t *timer)
     connection_end_all(timer->data, EVENT_SHUTDOWN_DEADLINE);
 }
 
-void server_stop(struct server *server)
+static void begin_end(struct server *server, unsigned milliseconds)
 {
     server->stopping = true;
-    listener_stop(&server->listener);
-    server->deadline.data = server;
-    uv_timer_start(&server->deadline, deadline_cb, STOP_MS, 0);
+    uv_timer_start(&server->deadline, deadline_cb, milliseconds, 0);
     connection_end_all(server, EVENT_SHUTDOWN);
-    server_settle(server);
+    listener_close(&server->listener);
+}
+
+static void withdrawn_cb(uv_timer_t *timer)
+{
+    struct server *server = timer->data;
+
+    begin_end(server, STOP_MS - server->withdrawal_ms);
+}
+
+/* While new clients are being led to another process nobody here is sent away: who comes in that time,
+ * or is here already, finds the server as it ever was. */
+void server_stop(struct server *server)
+{
+    server->deadline.data = server;
+    server->withdrawal_ms = listener_withdraw(&server->listener);
+    if (server->withdrawal_ms > 0)
+        uv_timer_start(&server->deadline, withdrawn_cb, server->withdrawal_ms, 0);
+    else
+        begin_end(server, STOP_MS);
 }
 
 void server_settle(struct server *server)
 {
     listener_resume(&server->listener);
-    if (!server->stopping || server->closed || server->connection_count > 0 ||
-        server->committer.messages > 0)
+    if (!server->stopping || !server->listener.closed || server->closed ||
+        server->connection_count > 0 || server->committer.messages > 0)
         return;
     server->closed = true;
     uv_close((uv_handle_t *)&server->ticker, NULL);

@@ -44,7 +44,8 @@ struct server {
 
     struct wheel wheel;  /* deadlines of connections */
     uv_timer_t ticker;   /* turns the wheel while there are connections */
-    uv_timer_t deadline; /* of the stop */
+    uv_timer_t deadline; /* of the stop, and of the withdrawal before it */
+    unsigned withdrawal_ms;
 
     /* A connection reads into `input` and writes its replies to `replies` only during one callback,
      * so one of each serves all; what is left over is copied out. */
@@ -53,8 +54,8 @@ struct server {
     struct buffer plain;   /* what came under TLS */
     struct buffer records; /* what goes out under it */
 
-    bool stopping;
-    bool closed; /* every handle is closed or closing */
+    bool stopping; /* sessions end, and none begins */
+    bool closed;   /* every handle is closed or closing */
 };
 
 /* Starts listening: 0, or a sysexits code after saying why. */
@@ -63,7 +64,8 @@ int server_start(struct server *server, uv_loop_t *loop, struct config *config);
 /* Reads the lists again. */
 void server_reload(struct server *server);
 
-/* Listens no more, lets every message past its end be answered and those in flight a little time;
+/* Has new clients go to another process where one can share the port (smtpd/listener.h), and then
+ * listens no more, lets every message past its end be answered and those in flight a little time;
  * then the loop has nothing more to do. */
 void server_stop(struct server *server);
 

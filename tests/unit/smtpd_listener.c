@@ -1,4 +1,5 @@
-/* Accepting: whoever cannot be accepted waits, nobody is closed, and nothing runs in circles. */
+/* Accepting: whoever cannot be accepted waits, nobody is closed, and nothing runs in circles. The
+ * stop: nobody is refused or reset who could be served, by us or by another process. */
 #include "smtpd/listener.h"
 
 #include <setjmp.h>
@@ -21,10 +22,10 @@
 enum { CLIENTS = 100, RETRY_MS = 250 };
 
 static uv_loop_t loop;
-static struct listener listener;
+static struct listener listener, other;
 static struct sockaddr_in address;
 static int accepted[CLIENTS], clients[CLIENTS];
-static int accepted_count, refused_count, call_count;
+static int accepted_count, accepted_by_other, refused_count, call_count, closed_count;
 static bool no_memory;
 
 /* What accept4 is to fail with: each once, the last one again and again where `lasting`. */
@@ -62,7 +63,7 @@ static bool connect_cb(void *owner, int descriptor, const struct sockaddr *peer)
 {
     const struct sockaddr_in *from = (const struct sockaddr_in *)(const void *)peer;
 
-    assert_ptr_equal(owner, accepted);
+    assert_true(owner == &listener || owner == &other);
     assert_int_equal(from->sin_family, AF_INET);
     assert_int_equal(ntohl(from->sin_addr.s_addr), INADDR_LOOPBACK);
     if (no_memory) {
@@ -72,7 +73,14 @@ static bool connect_cb(void *owner, int descriptor, const struct sockaddr *peer)
     }
     assert_true(accepted_count < CLIENTS);
     accepted[accepted_count++] = descriptor;
+    accepted_by_other += owner == &other;
     return true;
+}
+
+static void closed_cb(void *owner)
+{
+    assert_true(((struct listener *)owner)->closed);
+    closed_count++;
 }
 
 /* Leaves a port that was free a moment ago in `address`. */
@@ -88,34 +96,60 @@ static void find_port(void)
     close(descriptor);
 }
 
-static int begin(void **state)
+static void start(struct listener *which, bool reuse_port)
 {
     char text[32], *items[] = {text};
-    struct config config = {.port = -1, .listen = {.items = items, .count = 1}};
+    struct config config = {
+        .common = {.ready_fd = -1},
+        .port = -1,
+        .listen = {.items = items, .count = 1},
+        .reuseport = reuse_port,
+    };
 
-    (void)state;
-    find_port();
     snprintf(text, sizeof text, "127.0.0.1:%u", ntohs(address.sin_port));
-    accepted_count = refused_count = call_count = 0;
+    *which = (struct listener){.connect_cb = connect_cb, .closed_cb = closed_cb, .owner = which};
+    assert_int_equal(listener_start(which, &loop, &config), 0);
+}
+
+static int begin_alone(void **state)
+{
+    (void)state;
+    accepted_count = accepted_by_other = refused_count = call_count = closed_count = 0;
     no_memory = false;
     fail_no_more();
+    other = (struct listener){0};
     for (int i = 0; i < CLIENTS; i++)
         clients[i] = -1;
     assert_int_equal(uv_loop_init(&loop), 0);
-    listener = (struct listener){.connect_cb = connect_cb, .owner = accepted};
-    assert_int_equal(listener_start(&listener, &loop, &config), 0);
+    find_port();
     return 0;
 }
 
-static int end(void **state)
+static int begin(void **state)
 {
-    (void)state;
-    listener_stop(&listener);
+    begin_alone(state);
+    start(&listener, false);
+    return 0;
+}
+
+static void hang_up(void)
+{
     for (int i = 0; i < accepted_count; i++)
         close(accepted[i]);
     for (int i = 0; i < CLIENTS; i++)
         if (clients[i] >= 0)
             close(clients[i]);
+}
+
+static int end(void **state)
+{
+    (void)state;
+    fail_no_more();
+    if (!listener.closing)
+        listener_close(&listener);
+    if (other.owner != NULL && !other.closing)
+        listener_close(&other);
+    hang_up();
     uv_run(&loop, UV_RUN_DEFAULT);
     return uv_loop_close(&loop);
 }
@@ -178,9 +212,9 @@ static void a_turn_is_bounded(void **state)
 
 static void what_broke_while_it_waited_is_passed_over(void **state)
 {
-    static const int passed_over[] = {ECONNABORTED, EPROTO,     EINTR,      EPERM,
-                                      ENETDOWN,     ENONET,     EHOSTDOWN,  EHOSTUNREACH,
-                                      ENETUNREACH,  EOPNOTSUPP, ENOPROTOOPT};
+    static const int passed_over[] = {ECONNABORTED, EPROTO,     EINTR,        ENETDOWN,
+                                      ENONET,       EHOSTDOWN,  EHOSTUNREACH, ENETUNREACH,
+                                      EOPNOTSUPP,   ENOPROTOOPT};
 
     (void)state;
     memcpy(errors, passed_over, sizeof passed_over);
@@ -252,15 +286,126 @@ static void without_memory_the_next_one_waits(void **state)
     run_until_paused(false);
 }
 
-static void it_can_stop_in_a_pause(void **state)
+static void the_stop_leaves_nobody_waiting(void **state)
+{
+    (void)state;
+    connect_clients(0, CLIENTS);
+    assert_int_equal(listener_withdraw(&listener), 0);
+    listener_close(&listener);
+    assert_int_equal(accepted_count, CLIENTS);
+    assert_int_equal(closed_count, 1);
+    assert_true(listener.closed);
+    clients[0] = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(connect(clients[0], (struct sockaddr *)&address, sizeof address), -1);
+    assert_int_equal(errno, ECONNREFUSED);
+}
+
+static void the_stop_waits_for_descriptors(void **state)
 {
     (void)state;
     fail_with(EMFILE, true);
     connect_clients(0, 1);
     run_until_paused(true);
+    listener_withdraw(&listener);
+    listener_close(&listener);
+    assert_int_equal(closed_count, 0);
+    assert_int_equal(turned_away(), 0);
+    fail_no_more();
+    run_until_accepted(1);
+    assert_int_equal(closed_count, 1);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
+static void the_stop_does_not_wait_for_nobody(void **state)
+{
+    (void)state;
+    fail_with(EMFILE, true);
+    listener_close(&listener);
+    assert_int_equal(closed_count, 1);
+}
+
+static void the_stop_does_not_wait_for_ever(void **state)
+{
+    (void)state;
+    fail_with(EMFILE, true);
+    connect_clients(0, 1);
+    listener_close(&listener);
+    uv_run(&loop, UV_RUN_DEFAULT);
+    assert_int_equal(closed_count, 1);
+    assert_int_equal(accepted_count, 0);
+}
+
+static void begin_to_connect(int count)
+{
+    for (int i = 0; i < count; i++) {
+        clients[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+        if (connect(clients[i], (struct sockaddr *)&address, sizeof address) != 0)
+            assert_int_equal(errno, EINPROGRESS);
+    }
+}
+
+/* The kernel chooses a socket for each connection, so some are meant for ours. */
+static void newcomers_go_to_another_who_shares_the_port(void **state)
+{
+    enum { NEWCOMERS = 24 };
+
+    (void)state;
+    start(&listener, true);
+    start(&other, true);
+    assert_true(listener_withdraw(&listener) > 0);
+    begin_to_connect(NEWCOMERS);
+    listener_close(&listener);
+    assert_int_equal(closed_count, 1);
+    while (accepted_count < NEWCOMERS && turned_away() == 0) {
+        uv_run(&loop, UV_RUN_NOWAIT);
+        uv_sleep(1);
+    }
+    assert_int_equal(turned_away(), 0);
+    assert_int_equal(accepted_by_other, NEWCOMERS);
+}
+
+/* Who was there before is served here. */
+static void who_waits_is_accepted_while_newcomers_go_elsewhere(void **state)
+{
+    (void)state;
+    start(&listener, true);
+    connect_clients(0, CLIENTS);
+    start(&other, true);
+    listener_withdraw(&listener);
+    run_until_accepted(CLIENTS);
+    assert_int_equal(accepted_by_other, 0);
+    assert_false(listener.closed);
+    listener_close(&listener);
+}
+
+static void who_waits_on_an_inherited_socket_waits_for_the_next_process(void **state)
+{
+    int held = socket(AF_INET, SOCK_STREAM, 0), input = dup(STDIN_FILENO);
+
+    (void)state;
+    assert_int_equal(bind(held, (struct sockaddr *)&address, sizeof address), 0);
+    assert_int_equal(listen(held, CLIENTS), 0);
+    assert_int_equal(dup2(held, STDIN_FILENO), STDIN_FILENO);
+    start(&listener, true);
+    connect_clients(0, 1);
+    run_until_accepted(1);
+
+    connect_clients(1, 1);
+    assert_int_equal(listener_withdraw(&listener), 0);
+    listener_close(&listener);
+    assert_int_equal(closed_count, 1);
+    assert_int_equal(accepted_count, 1);
+    connect_clients(2, 1);
+    for (int i = 0; i < 2; i++) {
+        accepted[accepted_count] = accept(held, NULL, NULL);
+        assert_true(accepted[accepted_count++] >= 0);
+    }
+    dup2(input, STDIN_FILENO);
+    close(input);
+    close(held);
+}
+
+#define TEST(name)  cmocka_unit_test_setup_teardown(name, begin, end)
+#define ALONE(name) cmocka_unit_test_setup_teardown(name, begin_alone, end)
 
 int main(void)
 {
@@ -272,7 +417,13 @@ int main(void)
         TEST(a_pause_is_quiet),
         TEST(a_connection_that_ends_lets_in_the_next),
         TEST(without_memory_the_next_one_waits),
-        TEST(it_can_stop_in_a_pause),
+        TEST(the_stop_leaves_nobody_waiting),
+        TEST(the_stop_waits_for_descriptors),
+        TEST(the_stop_does_not_wait_for_nobody),
+        TEST(the_stop_does_not_wait_for_ever),
+        ALONE(newcomers_go_to_another_who_shares_the_port),
+        ALONE(who_waits_is_accepted_while_newcomers_go_elsewhere),
+        ALONE(who_waits_on_an_inherited_socket_waits_for_the_next_process),
     };
     unsetenv("LISTEN_FDS");
     return cmocka_run_group_tests(tests, NULL, NULL);
