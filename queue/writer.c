@@ -68,7 +68,8 @@ static int write_whole(int descriptor, const char *head, size_t head_length, con
         if (n < 0)
             return errno;
         size_t of_head = (size_t)n < head_length ? (size_t)n : head_length;
-        head += of_head;
+        if (of_head > 0)
+            head += of_head; /* NULL when there is none */
         head_length -= of_head;
         bytes += (size_t)n - of_head;
         length -= (size_t)n - of_head;

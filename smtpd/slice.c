@@ -18,7 +18,8 @@ struct slice slice_of(const char *string)
 
 struct slice slice_from(struct slice slice, size_t offset)
 {
-    return (struct slice){slice.start + offset, slice.length - offset};
+    /* Not even 0 may be added to NULL (C17, section 6.5.6). */
+    return (struct slice){slice.start != NULL ? slice.start + offset : NULL, slice.length - offset};
 }
 
 static bool is_blank(char c)
