@@ -251,6 +251,8 @@ int server_start(struct server *server, uv_loop_t *loop, struct config *config)
 
 void server_reload(struct server *server)
 {
+    if (server->closed) /* and what would be loaded has been let go of */
+        return;
     load_tls(server);
     config_reread(server->config);
     if (!load_policy(server) || !load_proxies(server))
