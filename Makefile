@@ -28,7 +28,8 @@ OPTIMIZE := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-saniti
 endif
 ifeq ($(SANITIZE),fuzz)
 BUILD    := build/fuzz
-OPTIMIZE := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=all
+OPTIMIZE := -O2 -fno-omit-frame-pointer -fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=all \
+            -fno-sanitize-coverage=trace-cmp
 endif
 
 WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 \
@@ -104,13 +105,16 @@ $(foreach test,$(notdir $(unit_tests)),$(eval $(call unit_test_rules,$(test),$(f
 
 # A fuzz target tests/fuzz/<target>.c, with what stands in tests/fuzz/<target>_*.c, is linked with all
 # of smtpd. libFuzzer comes with clang, so these have a build of their own.
-fuzz_targets := $(filter-out %_%,$(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*.c)))
+fuzz_targets := $(foreach name,$(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*.c)),$(if $(findstring _,$(name)),,$(name)))
+
+# Allocations of smtpd fail when an input says so (tests/fuzz/session_world.c).
+FUZZ_LDFLAGS_session := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=strdup
 
 define fuzz_rules
 $(BUILD)/tests/fuzz/$(1): $(patsubst %.c,$(BUILD)/objects/%.o,tests/fuzz/$(1).c $(wildcard tests/fuzz/$(1)_*.c)) \
                           $(call archive,smtpd) $(call archive,queue) $(call archive,common)
 	@mkdir -p $$(@D)
-	$$(call quiet,LD,$$@)$(CC) $(CFLAGS) $(MAYFLY_LDFLAGS) -fsanitize=fuzzer $(LDFLAGS) -o $$@ $$^ $(LIBS_smtpd)
+	$$(call quiet,LD,$$@)$(CC) $(CFLAGS) $(MAYFLY_LDFLAGS) -fsanitize=fuzzer $$(FUZZ_LDFLAGS_$(1)) $(LDFLAGS) -o $$@ $$^ $(LIBS_smtpd)
 endef
 $(foreach target,$(fuzz_targets),$(eval $(call fuzz_rules,$(target))))
 

@@ -1,0 +1,27 @@
+/* Reads a conversation behind itself: what the client said beside what it was answered, as RFC 5321
+ * has the two belong together, one reply a command and in order. Whatever the fragmentation, the
+ * pauses and the faults were, the laws of replies hold, and each 250 to the end of a message has
+ * its file in the spool, with every octet. */
+#ifndef TESTS_FUZZ_SESSION_REPLAY_H
+#define TESTS_FUZZ_SESSION_REPLAY_H
+
+#include "queue/spool.h"
+#include "smtpd/address.h"
+#include "smtpd/slice.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct replay {
+    const struct spool *spool;
+    const char *discarded; /* a domain whose mail is answered 250 and dropped */
+    struct address client; /* of the connection */
+    bool proxied;          /* and it is to say first for whom it speaks */
+    size_t unanswered;     /* ends of messages that were not answered: they may be in the spool */
+};
+
+/* `said` is what the client sent, `heard` what it received up to the end of the connection. Files
+ * of messages that were acknowledged are checked and removed. */
+void replay_run(struct replay *replay, struct slice said, struct slice heard);
+
+#endif
