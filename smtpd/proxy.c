@@ -245,26 +245,3 @@ size_t proxy_feed(struct proxy *proxy, const char *bytes, size_t length, enum pr
     }
     return at;
 }
-
-/* In `*matched`: how many octets agree, and with which of the two. */
-enum { MATCHED_COUNT = 0x0f, MATCHED_SIGNATURE = 0x10, MATCHED_NONE = 0xff };
-
-bool proxy_repeats(uint8_t *matched, const char *bytes, size_t length)
-{
-    for (size_t i = 0; i < length && *matched != MATCHED_NONE; i++) {
-        size_t count = *matched & MATCHED_COUNT;
-        bool binary;
-        if (count == 0 && bytes[i] == signature[0])
-            *matched = MATCHED_SIGNATURE;
-        binary = (*matched & MATCHED_SIGNATURE) != 0;
-        if (bytes[i] != (binary ? signature : line_start)[count]) {
-            *matched = MATCHED_NONE;
-        } else if (++count == (binary ? (size_t)SIGNATURE : (size_t)LINE_START)) {
-            *matched = MATCHED_NONE;
-            return true;
-        } else {
-            ++*matched;
-        }
-    }
-    return false;
-}

@@ -48,9 +48,4 @@ struct proxy {
  * something other than TCP (UNSPEC, UNIX, DGRAM). BAD is said at the first octet that tells. */
 size_t proxy_feed(struct proxy *proxy, const char *bytes, size_t length, enum proxy_status *status);
 
-/* Looks at the octets behind a header, as they come, for another one: a chain of proxies that was
- * not meant, or a client who writes one of its own. True when that is certain. `*matched` is 0 at
- * first. */
-bool proxy_repeats(uint8_t *matched, const char *bytes, size_t length);
-
 #endif

@@ -461,44 +461,6 @@ static void a_block_of_no_use_is_not_looked_into(void **state)
     gives("PROXY", (const char *)block.bytes, block.length, "tlv");
 }
 
-static const struct {
-    const char *bytes;
-    size_t length;
-    bool want;
-} repeats[] = {
-    {"PROXY ", 6, true},
-    {"PROXY TCP4 192.0.2.1", 20, true},
-    {SIGNATURE, 12, true},
-    {SIGNATURE "\x21\x11", 14, true},
-    {"", 0, false},
-    {"PROXY", 5, false},
-    {"PROXY\r\n", 7, false},
-    {"proxy ", 6, false},
-    {"EHLO c.example\r\nPROXY ", 22, false},
-    {"PROXPROXY ", 10, false},
-    {"\r\n\r\nPROXY ", 10, false},
-    {"P\r\n\r\n\0\r\nQUIT\n", 13, false},
-    {"\r\r\n\r\n\0\r\nQUIT\n", 13, false},
-    {"\r\n\r\n\0\r\nQUIT", 11, false},
-    {"\r\n\r\n\r\n\0\r\nQUIT\n", 14, false},
-};
-
-static void a_second_header_is_seen(void **state)
-{
-    (void)state;
-    for (size_t i = 0; i < sizeof repeats / sizeof repeats[0]; i++) {
-        for (size_t part = 1; part <= repeats[i].length + 1; part++) {
-            uint8_t matched = 0;
-            int got = 0;
-            for (size_t at = 0; at < repeats[i].length; at += part) {
-                size_t left = repeats[i].length - at;
-                got += proxy_repeats(&matched, repeats[i].bytes + at, part < left ? part : left);
-            }
-            assert_int_equal(got, repeats[i].want);
-        }
-    }
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -512,7 +474,6 @@ int main(void)
         cmocka_unit_test(a_checksum_is_checked),
         cmocka_unit_test(a_checksum_has_a_form),
         cmocka_unit_test(a_block_of_no_use_is_not_looked_into),
-        cmocka_unit_test(a_second_header_is_seen),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
