@@ -193,6 +193,13 @@ ssize_t sendmsg(int descriptor, const struct msghdr *message, int flags)
     return REAL(sendmsg)(descriptor, message, flags);
 }
 
+int accept4(int descriptor, __SOCKADDR_ARG peer, socklen_t *length, int flags)
+{
+    if (apply("accept4") == ACTION_FAILED)
+        return -1;
+    return REAL(accept4)(descriptor, peer, length, flags);
+}
+
 /* Making files: the directory's descriptor tells whether it is meant, and its own may be asked for
  * later. */
 

@@ -97,7 +97,7 @@ class Rain:
         for thread in self.threads:
             thread.join(60)
         assert not any(thread.is_alive() for thread in self.threads)
-        assert self.failures == []
+        assert self.failures == [], self.failures
 
     def _work(self):
         try:
@@ -126,6 +126,48 @@ class Rain:
                 number = next(self.numbers)
                 letter = Letter(number, 50 + number * 7919 % self.largest)
                 self.acknowledged[deliver(client, letter)] = letter
+
+
+class Post(Rain):
+    """Letters as a mail server sends them, each in a connection of its own: where a 421 asks for it
+    the same letter is sent again, and whatever else goes wrong is a failure: a connection refused,
+    reset, or closed before its reply. Behind the end every letter is acknowledged, once."""
+
+    def __init__(self, address, clients=6, largest=4000, pause=0.01):
+        super().__init__(address, clients, largest)
+        self.pause = pause
+        self.postponed = 0
+
+    def _session_that_may_end(self):
+        number = next(self.numbers)
+        letter = Letter(number, 50 + number * 7919 % self.largest)
+        while not self._accepted(letter):
+            self.postponed += 1
+            self.over.wait(self.pause)
+        self.over.wait(self.pause)
+
+    def _accepted(self, letter):
+        try:
+            with smtp.session(self.address, "E", timeout=60) as client:
+                self.acknowledged[deliver(client, letter)] = letter
+                client.command("QUIT", (221, 421))
+                client.expect_close()
+        except smtp.Unexpected as refusal:
+            if refusal.reply.code != 421:
+                raise
+            return False
+        return True
+
+    def check(self, spool):
+        """All that was acknowledged lies in the spool, unchanged, and nothing else does."""
+        messages = spool.messages()
+        assert {message.id for message in messages} == set(self.acknowledged)
+        for message in messages:
+            letter = self.acknowledged[message.id]
+            assert message.mail_from == letter.sender
+            assert hashlib.sha256(message.body).digest() == letter.digest()[0], message.id
+        numbers = sorted(letter.number for letter in self.acknowledged.values())
+        assert numbers == list(range(1, next(self.numbers)))
 
 
 def differences(database, acknowledged):
