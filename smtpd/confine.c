@@ -18,6 +18,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sysexits.h>
+#include <time.h>
 #include <unistd.h>
 
 struct confine_plan confine_plan(const struct config *config, const struct spool *spool)
@@ -107,6 +108,7 @@ int confine_apply(const struct confine_plan *plan)
         log_warn("running_as_root");
     if (plan->how == CONFINE_OFF)
         return EX_OK;
+    tzset(); /* gmtime_r would have it done, and /etc/localtime refused */
     done = is_done(plan, "threads", see_one_thread());
     done = is_done(plan, "no_new_privs", give_up_new_privileges()) && done;
     done = is_done(plan, "landlock", landlock_apply(plan, &abi)) && done;
