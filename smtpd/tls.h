@@ -6,6 +6,7 @@
  * the heap's own overhead counted. It cannot be less: 7.4 KiB are the SSL object itself, 2.4 KiB the
  * ciphers' states of both directions, 1 KiB is the session, and the rest is what the handshake agreed
  * on, which OpenSSL has no call to let go. A record that has come in part adds a buffer of 16.6 KiB.
+ * In the middle of a handshake it is up to 72 KiB, whatever the client sends.
  *
  * Thread: one, the same for all. */
 #ifndef SMTPD_TLS_H
