@@ -114,8 +114,7 @@ static const struct row allowed[] = {
               "geteuid geteuid32 getgid getgid32 getegid getegid32 uname sysinfo"},
 
 #if CONFINE_SANITIZED
-    {.calls =
-         "clone ptrace wait4 prctl getppid getdents64 readlink readlinkat dup access faccessat"},
+    {.calls = "clone ptrace wait4 prctl getppid getdents getdents64 readlink readlinkat"},
 #endif
 };
 
@@ -146,7 +145,7 @@ static const struct row refused[] = {
     {.calls =
          "chmod fchmod fchmodat chown fchown lchown fchownat setxattr lsetxattr fsetxattr "
          "removexattr utimensat link linkat symlink symlinkat mkdir mkdirat rmdir mknod mknodat "
-         "truncate ftruncate getdents name_to_handle_at open_by_handle_at inotify_init1 "
+         "truncate ftruncate name_to_handle_at open_by_handle_at inotify_init1 "
          "fanotify_init quotactl acct"},
 
     /* The root, the mounts, the namespaces. */
@@ -165,7 +164,7 @@ static const struct row refused[] = {
               "syslog vhangup iopl ioperm"},
 
 #if !CONFINE_SANITIZED
-    {.calls = "ptrace wait4 getdents64"},
+    {.calls = "ptrace wait4 getdents getdents64"},
     {"clone", 1, {{CLONE_FLAGS, SCMP_CMP_MASKED_EQ, CLONE_THREAD, 0}}},
     {"prctl", 1, {{0, SCMP_CMP_NE, PR_SET_NAME, 0}}},
 #endif

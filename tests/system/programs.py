@@ -239,13 +239,13 @@ class Programs:
             shutil.copy(self.path(name), copy)
         return str(copy)
 
-    def start(self, name, *args, ready=True, stderr=None, wrapper=(), owner=None, pass_fds=(),
-              **settings):
+    def start(self, name, *args, ready=True, stderr=None, wrapper=(), owner=None, ambient=None,
+              pass_fds=(), **settings):
         """Starts build/<name> and waits until it says it is ready.
 
         `ready=False` does not wait; `stderr` is a descriptor to use instead of the pipe we read, or
-        "closed"; `wrapper` a command to put before it; `owner` is (user, group). What stands in
-        capitals is a setting; one that is None is left out.
+        "closed"; `wrapper` a command to put before it; `owner` is (user, group), and `ambient` a
+        capability that he has. What stands in capitals is a setting; one that is None is left out.
         """
         said, say = os.pipe()
         heard, hear = (None, stderr) if stderr is not None else os.pipe()
@@ -254,6 +254,10 @@ class Programs:
         if owner:
             options = {"user": owner[0], "group": owner[1], "extra_groups": []}
             shutil.chown(cwd, *owner)
+        if ambient:
+            wrapper = [*wrapper, "setpriv", f"--reuid={owner[0]}", f"--regid={owner[1]}",
+                       "--clear-groups", f"--inh-caps=+{ambient}", f"--ambient-caps=+{ambient}"]
+            options = {}
         if stderr == "closed":
             # Popen has no word for it: inherited, and closed before exec.
             hear = None
