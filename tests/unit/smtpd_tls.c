@@ -300,6 +300,7 @@ static void ends_where_the_client_says_so(void **state)
             duo_downward(&duo);
             tls_end(duo.tls, &duo.records); /* once */
             assert_int_equal(duo.records.length, 0);
+            assert_string_equal(tls_reason(duo.tls), "");
             assert_int_equal(SSL_read(duo.client, &octet, 1), 0);
             assert_int_equal(SSL_get_error(duo.client, 0), SSL_ERROR_ZERO_RETURN);
             duo_free(&duo);
@@ -321,8 +322,25 @@ static void says_when_it_ends(void **state)
     assert_true(duo_shake(&duo, TLS_FEED_MAX));
     tls_end(duo.tls, &duo.records);
     duo_downward(&duo);
+    tls_end(duo.tls, &duo.records); /* once */
+    assert_int_equal(duo.records.length, 0);
+    assert_string_equal(tls_reason(duo.tls), "");
     assert_int_equal(SSL_read(duo.client, &octet, 1), 0);
     assert_int_equal(SSL_get_error(duo.client, 0), SSL_ERROR_ZERO_RETURN);
+    duo_free(&duo);
+}
+
+/* OpenSSL has one queue of errors for all connections of a thread, and takes what somebody else left
+ * there for the failure of whatever it does next. */
+static void is_not_misled_by_an_error_of_somebody_else(void **state)
+{
+    (void)state;
+    struct duo duo;
+
+    establish(&duo, context, TLS1_3_VERSION);
+    ERR_raise(ERR_LIB_SSL, SSL_R_BAD_LENGTH);
+    assert_int_equal(tls_feed(duo.tls, "\x17", 1, &duo.plain, &duo.records), TLS_OPEN);
+    assert_string_equal(tls_reason(duo.tls), "");
     duo_free(&duo);
 }
 
@@ -641,12 +659,11 @@ static void warns_of_a_certificate_of_another_time(void **state)
 static void keeps_little_for_the_silent(void **state)
 {
     (void)state;
-#if defined __SANITIZE_ADDRESS__
-    skip(); /* whose heap cannot say what is in use */
-#else
     enum { COUNT = 50, WANT = 15 * 1024 };
     static struct duo duos[COUNT];
 
+    if (mallinfo2().uordblks == 0)
+        skip(); /* a sanitizer's heap does not say what is in use */
     for (size_t v = 0; v < VERSIONS; v++) {
         size_t before, got;
         for (size_t i = 0; i < COUNT; i++) {
@@ -664,7 +681,6 @@ static void keeps_little_for_the_silent(void **state)
         for (size_t i = 0; i < COUNT; i++)
             duo_free(&duos[i]);
     }
-#endif
 }
 
 int main(void)
@@ -677,6 +693,7 @@ int main(void)
         cmocka_unit_test(fails_where_the_caller_has_no_room),
         cmocka_unit_test(ends_where_the_client_says_so),
         cmocka_unit_test(says_when_it_ends),
+        cmocka_unit_test(is_not_misled_by_an_error_of_somebody_else),
         cmocka_unit_test(fails_on_garbage),
         cmocka_unit_test(fails_on_what_was_changed_on_its_way),
         cmocka_unit_test(waits_for_what_is_cut_short),
