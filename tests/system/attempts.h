@@ -108,6 +108,11 @@ static int writing_a_list(void)
     return attempt_open(AT_FDCWD, place.list, O_WRONLY);
 }
 
+static int emptying_a_list(void)
+{
+    return attempt_open(AT_FDCWD, place.list, O_RDONLY | O_TRUNC);
+}
+
 static int writing_in_failed(void)
 {
     return attempt_open(place.failed, "mine", O_WRONLY | O_CREAT);
@@ -300,6 +305,7 @@ static const struct attempt {
     {"write outside", writing_outside, BY_FILES},
     {"overwrite outside", overwriting_outside, BY_FILES},
     {"write a list", writing_a_list, BY_FILES},
+    {"empty a list", emptying_a_list, BY_FILTER},
     {"write in failed/", writing_in_failed, BY_FILES},
     {"rename out of the spool", moving_out, BY_FILES},
     {"rename into the spool", moving_in, BY_FILES},
