@@ -156,6 +156,36 @@ static void shakes_hands_in_any_fragmentation(void **state)
     }
 }
 
+/* A first guess at the group that we do not share (HelloRetryRequest, RFC 8446, section 4.1.4), and a
+ * ClientHello as long as one that fills a record. */
+static void shakes_hands_with_the_unusual(void **state)
+{
+    (void)state;
+    static const size_t pieces[] = {TLS_FEED_MAX, 1};
+    unsigned char protocols[15 * 1024];
+
+    memset(protocols, 100, sizeof protocols);
+    for (size_t i = 0; i < 2; i++) {
+        struct duo duo;
+        SSL_CTX *client = peer_client_context(TLS1_3_VERSION);
+        assert_int_equal(SSL_CTX_set1_groups_list(client, "P-521:P-384"), 1);
+        duo_init(&duo, context, client);
+        assert_true(duo_shake(&duo, pieces[i]));
+        still_talks(&duo);
+        duo_free(&duo);
+        SSL_CTX_free(client);
+
+        client = peer_client_context(versions[i]);
+        assert_int_equal(SSL_CTX_set_alpn_protos(client, protocols, 101 * (sizeof protocols / 101)),
+                         0);
+        duo_init(&duo, context, client);
+        assert_true(duo_shake(&duo, pieces[i]));
+        still_talks(&duo);
+        duo_free(&duo);
+        SSL_CTX_free(client);
+    }
+}
+
 static void refuses_what_is_older_than_1_2(void **state)
 {
     (void)state;
@@ -687,6 +717,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(shakes_hands_in_any_fragmentation),
+        cmocka_unit_test(shakes_hands_with_the_unusual),
         cmocka_unit_test(refuses_what_is_older_than_1_2),
         cmocka_unit_test(carries_data_both_ways_in_any_fragmentation),
         cmocka_unit_test(has_room_for_the_plaintext_of_any_feed),
