@@ -32,29 +32,17 @@ static void release(void *memory, const char *file, int line)
 
 static int make_files(void **state)
 {
-    EVP_PKEY *key;
-    char reason[TLS_REASON_SIZE];
-
     (void)state;
-    /* The first load puts an allocator of its own in place, which this one then replaces. */
-    assert_null(tls_context_load("/nowhere", "/nowhere", reason));
+    peer_files_make(&files);
+    /* In place of the allocator that the first load has put in place. */
     assert_int_equal(CRYPTO_set_mem_functions(allocate, reallocate, release), 1);
-    strcpy(files.directory, "/tmp/mayfly-tls-XXXXXX");
-    assert_non_null(mkdtemp(files.directory));
-    key = EVP_EC_gen("P-256");
-    peer_make_pair(&files, "ec", key, -60, 3600);
-    EVP_PKEY_free(key);
     return 0;
 }
 
 static int remove_files(void **state)
 {
-    char path[PEER_PATH_SIZE];
-
     (void)state;
-    remove(peer_path(&files, "ec.crt", path));
-    remove(peer_path(&files, "ec.key", path));
-    return rmdir(files.directory);
+    return peer_files_remove(&files);
 }
 
 /* From here to there, all allocations but the first `number` fail. */
@@ -137,11 +125,10 @@ static bool live(struct duo *duo, long number)
 static void living(void **state)
 {
     (void)state;
-    static const int versions[] = {TLS1_2_VERSION, TLS1_3_VERSION};
     struct tls_context *context = load();
 
-    for (size_t v = 0; v < sizeof versions / sizeof versions[0]; v++) {
-        SSL_CTX *client = peer_client_context(versions[v]);
+    for (size_t v = 0; v < PEER_VERSIONS; v++) {
+        SSL_CTX *client = peer_client_context(peer_versions[v]);
         bool ran = true;
         for (long number = 0; ran; number++) {
             struct duo duo;

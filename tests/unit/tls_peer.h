@@ -12,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include <ftw.h>
 #include <openssl/ec.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
@@ -22,7 +23,10 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { PEER_PATH_SIZE = 100 };
+enum { PEER_PATH_SIZE = 100, PEER_DAY = 24 * 60 * 60 };
+
+static const int peer_versions[] = {TLS1_2_VERSION, TLS1_3_VERSION};
+enum { PEER_VERSIONS = sizeof peer_versions / sizeof peer_versions[0] };
 
 /* A directory with pairs of certificate and key. */
 struct peer_files {
@@ -76,6 +80,33 @@ static inline void peer_make_pair(const struct peer_files *files, const char *na
     snprintf(file_name, sizeof file_name, "%s.key", name);
     peer_write_key(peer_path(files, file_name, path), key, NULL);
     X509_free(certificate);
+}
+
+/* Makes the directory, with the pair `ec`. To be called before all else that is OpenSSL's, as
+ * tls_context_load is in smtpd: OpenSSL lets its memory be bounded before it has any. */
+static inline void peer_files_make(struct peer_files *files)
+{
+    char reason[TLS_REASON_SIZE];
+    EVP_PKEY *key;
+
+    assert_null(tls_context_load("/nowhere", "/nowhere", reason));
+    strcpy(files->directory, "/tmp/mayfly-tls-XXXXXX");
+    assert_non_null(mkdtemp(files->directory));
+    key = EVP_EC_gen("P-256");
+    peer_make_pair(files, "ec", key, -PEER_DAY, PEER_DAY);
+    EVP_PKEY_free(key);
+}
+
+static inline int peer_remove_cb(const char *path, const struct stat *status, int type,
+                                 struct FTW *walk)
+{
+    (void)status, (void)type, (void)walk;
+    return remove(path);
+}
+
+static inline int peer_files_remove(const struct peer_files *files)
+{
+    return nftw(files->directory, peer_remove_cb, 16, FTW_DEPTH | FTW_PHYS);
 }
 
 static inline struct tls_context *peer_load(const struct peer_files *files, const char *certificate,
@@ -184,6 +215,63 @@ static inline size_t duo_client_read(struct duo *duo, char *octets, size_t size)
     while (length < size && SSL_read_ex(duo->client, octets + length, size - length, &more) == 1)
         length += more;
     return length;
+}
+
+/* A duo with the handshake done. */
+static inline void duo_establish(struct duo *duo, const struct tls_context *with, int version)
+{
+    SSL_CTX *client = peer_client_context(version);
+
+    duo_init(duo, with, client);
+    SSL_CTX_free(client);
+    assert_true(duo_shake(duo, TLS_FEED_MAX));
+    assert_int_equal(duo->records.length, 0);
+    assert_int_equal(duo->plain.length, 0);
+}
+
+static inline void duo_client_says(struct duo *duo, const char *text)
+{
+    assert_int_equal(SSL_write(duo->client, text, (int)strlen(text)), (int)strlen(text));
+}
+
+static inline void duo_server_heard(struct duo *duo, const char *text)
+{
+    assert_int_equal(duo->plain.length, strlen(text));
+    assert_memory_equal(duo->plain.data, text, strlen(text));
+    buffer_clear(&duo->plain);
+}
+
+/* It lives: a word each way. */
+static inline void duo_still_talks(struct duo *duo)
+{
+    char got[100];
+
+    duo_client_says(duo, "NOOP\r\n");
+    duo_upward(duo, TLS_FEED_MAX);
+    assert_int_equal(duo->status, TLS_OPEN);
+    duo_server_heard(duo, "NOOP\r\n");
+    assert_true(tls_write(duo->tls, "250 ok\r\n", 8, &duo->records));
+    duo_downward(duo);
+    assert_int_equal(duo_client_read(duo, got, sizeof got), 8);
+    assert_memory_equal(got, "250 ok\r\n", 8);
+}
+
+/* It is over, for that reason if one is given, and stays so. */
+static inline void duo_has_failed(struct duo *duo, const char *reason)
+{
+    assert_int_equal(duo->status, TLS_FAILED);
+    assert_false(tls_established(duo->tls));
+    if (reason != NULL)
+        assert_string_equal(tls_reason(duo->tls), reason);
+    assert_true(strlen(tls_reason(duo->tls)) > 0);
+    buffer_clear(&duo->records);
+    buffer_clear(&duo->plain);
+    assert_int_equal(tls_feed(duo->tls, "x", 1, &duo->plain, &duo->records), TLS_FAILED);
+    assert_false(tls_write(duo->tls, "x", 1, &duo->records));
+    tls_end(duo->tls, &duo->records);
+    assert_int_equal(duo->records.length, 0);
+    assert_int_equal(duo->plain.length, 0);
+    assert_int_equal(ERR_peek_error(), 0);
 }
 
 #endif
