@@ -24,20 +24,28 @@ find_missing() {
     done < <(grep -v '^#' packages.txt)
 }
 
-# Debian's postgresql package makes and starts a cluster of its own when it is first installed.
-# Mayfly brings its own, and nothing shall run that nobody asked for: the setting that prevents it
-# lasts as long as the installation. Clusters that exist are not touched by it.
+# Debian's postgresql package makes and starts a cluster of its own when it is first installed, and
+# haproxy's a service. Mayfly brings its own cluster, tests start what they need, and nothing shall run
+# that nobody asked for: the settings that prevent it last as long as the installation, and haproxy
+# does not come up with the machine. Clusters, and a haproxy, that exist are not touched by it.
 install_missing() {
     # shellcheck disable=SC2016 # the inner shell expands it
     "$@" sh -eu -c '
         export DEBIAN_FRONTEND=noninteractive
         conf=/etc/postgresql-common/createcluster.d/mayfly.conf
+        policy=/usr/sbin/policy-rc.d
         mkdir -p "${conf%/*}"
-        trap "rm -f $conf" EXIT
+        if [ -e "$policy" ]; then policy=; fi
+        trap "rm -f $conf $policy" EXIT
         echo "create_main_cluster = false" >"$conf"
+        if [ -n "$policy" ]; then
+            printf "#!/bin/sh\nexit 101\n" >"$policy"
+            chmod 755 "$policy"
+        fi
         apt-get -o DPkg::Lock::Timeout=300 -qq update ||
             echo "apt-get update failed; going on with the package lists at hand." >&2
         apt-get -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 -qq -y install --no-install-recommends "$@"
+        case " $* " in *" haproxy "*) update-rc.d haproxy disable ;; esac
     ' sh "${missing[@]}"
 }
 
