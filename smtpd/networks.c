@@ -54,12 +54,11 @@ static struct address lowest_of(const struct address *address, unsigned prefix)
     return lowest;
 }
 
-static bool contains(const struct network *network, bool ipv4, const struct address *address)
+static bool contains(const struct network *network, const struct address *address)
 {
     struct address lowest = lowest_of(address, network->prefix);
 
-    return network->ipv4 == ipv4 &&
-           memcmp(lowest.bytes, network->base.bytes, sizeof lowest.bytes) == 0;
+    return memcmp(lowest.bytes, network->base.bytes, sizeof lowest.bytes) == 0;
 }
 
 bool networks_parse_entry(const char *text, struct network *network)
@@ -84,18 +83,20 @@ bool networks_parse_entry(const char *text, struct network *network)
             return false;
     }
     network->prefix = (uint8_t)prefix;
-    network->ipv4 = prefix >= MAPPED_BITS && address_is_ipv4(&network->base);
-    return contains(network, network->ipv4, &network->base);
+    return contains(network, &network->base);
 }
 
-/* By family and where they begin; the widest of those that begin together comes first. */
+/* By where they begin; the widest of those that begin together comes first. IPv4 comes before all of
+ * IPv6, and not where it is mapped: no network of IPv6 stands before an IPv4 address, not even one
+ * that has the mapped addresses in it. */
 static int compare_cb(const void *a, const void *b)
 {
     const struct network *left = a, *right = b;
+    bool ipv4 = address_is_ipv4(&left->base);
     int order = memcmp(left->base.bytes, right->base.bytes, sizeof left->base.bytes);
 
-    if (left->ipv4 != right->ipv4)
-        return left->ipv4 ? -1 : 1;
+    if (ipv4 != address_is_ipv4(&right->base))
+        return ipv4 ? -1 : 1;
     return order != 0 ? order : left->prefix - right->prefix;
 }
 
@@ -116,7 +117,7 @@ bool networks_build(struct networks *networks, char *const entries[], size_t cou
     for (size_t i = 0; i < count; i++) {
         const struct network *network = &networks->sorted[i];
         if (networks->count == 0 ||
-            !contains(&networks->sorted[networks->count - 1], network->ipv4, &network->base))
+            !contains(&networks->sorted[networks->count - 1], &network->base))
             networks->sorted[networks->count++] = *network;
     }
     return true;
@@ -130,8 +131,7 @@ void networks_free(struct networks *networks)
 
 bool networks_contain(const struct networks *networks, const struct address *address)
 {
-    const struct network sought = {
-        .base = *address, .prefix = ADDRESS_BITS, .ipv4 = address_is_ipv4(address)};
+    const struct network sought = {.base = *address, .prefix = ADDRESS_BITS};
     size_t low = 0, high = networks->count;
 
     while (low < high) {
@@ -141,5 +141,5 @@ bool networks_contain(const struct networks *networks, const struct address *add
         else
             high = middle;
     }
-    return low > 0 && contains(&networks->sorted[low - 1], sought.ipv4, address);
+    return low > 0 && contains(&networks->sorted[low - 1], address);
 }

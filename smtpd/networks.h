@@ -16,7 +16,6 @@
 struct network {
     struct address base; /* its lowest address; the port is 0 */
     uint8_t prefix;      /* bits of `base` that count: 96 more than written for IPv4 */
-    bool ipv4;
 };
 
 /* Sorted, and none within another. All zero is the empty set. */

@@ -174,7 +174,6 @@ static enum proxy_status take_tlv(struct proxy *proxy, uint8_t octet)
     }
     if (proxy->tlv_head++ == 0) {
         proxy->tlv_type = octet;
-        proxy->tlv_left = 0;
         return PROXY_PARTIAL;
     }
     proxy->tlv_left = (uint16_t)(proxy->tlv_left << 8 | octet);

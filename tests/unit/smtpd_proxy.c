@@ -324,15 +324,16 @@ static void begin_ipv4(struct block *block)
     add(block, ipv4, IPV4);
 }
 
-static void end_gives(struct block *block, const char *name, const char *want)
+static size_t end_gives(struct block *block, const char *name, const char *want)
 {
-    size_t length = block->length;
+    size_t length = block->length, used;
 
     set_length(block, length - 16);
     add(block, BEHIND, sizeof BEHIND - 1);
-    length = gives(name, (const char *)block->bytes, block->length, want);
+    used = gives(name, (const char *)block->bytes, block->length, want);
     if (strchr(want, ' ') != NULL)
-        assert_int_equal(length, block->length - (sizeof BEHIND - 1));
+        assert_int_equal(used, length);
+    return used;
 }
 
 static void tlvs_are_skipped(void **state)
@@ -361,22 +362,23 @@ static void tlvs_must_fit(void **state)
     static const struct {
         const char *name, *bytes;
         size_t length;
+        size_t told; /* the octets that tell */
     } rows[] = {
-        {"a type alone", "\x04", 1},
-        {"half a length", "\x04\x00", 2},
-        {"no value", "\x04\x00\x01", 3},
-        {"half a value", "\x04\x00\x03xx", 5},
-        {"a length beyond all", "\x04\xff\xffxx", 5},
-        {"an octet over", "\x04\x00\x01xx", 5},
-        {"the second too long", "\x04\x00\x01x\x04\x00\x02x", 8},
-        {"a checksum cut off", "\x03\x00\x04\x00\x00\x00", 6},
+        {"a type alone", "\x04", 1, 1},
+        {"half a length", "\x04\x00", 2, 2},
+        {"no value", "\x04\x00\x01", 3, 3},
+        {"half a value", "\x04\x00\x03xx", 5, 3},
+        {"a length beyond all", "\x04\xff\xffxx", 5, 3},
+        {"an octet over", "\x04\x00\x01xx", 5, 5},
+        {"the second too long", "\x04\x00\x01x\x04\x00\x02x", 8, 7},
+        {"a checksum cut off", "\x03\x00\x04\x00\x00\x00", 6, 3},
     };
     static struct block block;
 
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         begin_ipv4(&block);
         add(&block, rows[i].bytes, rows[i].length);
-        end_gives(&block, rows[i].name, "tlv");
+        assert_int_equal(end_gives(&block, rows[i].name, "tlv"), 16 + IPV4 + rows[i].told);
     }
 }
 
@@ -434,12 +436,12 @@ static void a_checksum_has_a_form(void **state)
     add_tlv(&block, 0x03, zeros, 0);
     end_gives(&block, "empty", "checksum");
     begin_ipv4(&block);
-    add_tlv(&block, 0x03, zeros, 8);
-    end_gives(&block, "too long", "checksum");
+    add_tlv(&block, 0x03, "\0\0\0\0\xbe\x29\x45\xa0", 8);
+    end_gives(&block, "right, but for its length", "checksum");
     begin_ipv4(&block);
-    add_tlv(&block, 0x03, "\x2c\x39\x36\xe2", 4);
-    add_tlv(&block, 0x03, "\x2c\x39\x36\xe2", 4);
-    end_gives(&block, "twice", "checksum");
+    add_tlv(&block, 0x03, "\x3a\xd6\xdf\x44", 4);
+    add_tlv(&block, 0x03, "\x3a\xd6\xdf\x44", 4);
+    end_gives(&block, "right, but twice", "checksum");
 }
 
 /* What is not used is not judged either. */
