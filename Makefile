@@ -107,8 +107,9 @@ $(foreach test,$(notdir $(unit_tests)),$(eval $(call unit_test_rules,$(test),$(f
 # of smtpd. libFuzzer comes with clang, so these have a build of their own.
 fuzz_targets := $(foreach name,$(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*.c)),$(if $(findstring _,$(name)),,$(name)))
 
-# Allocations of smtpd fail when an input says so (tests/fuzz/session_world.c).
-FUZZ_LDFLAGS_session := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=strdup
+# Allocations of smtpd fail when an input says so, and its certificate is at hand (tests/fuzz/session_world.c).
+FUZZ_LDFLAGS_session := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=strdup \
+                        -Wl,--wrap=tls_context_load,--wrap=tls_context_free
 
 define fuzz_rules
 $(BUILD)/tests/fuzz/$(1): $(patsubst %.c,$(BUILD)/objects/%.o,tests/fuzz/$(1).c $(wildcard tests/fuzz/$(1)_*.c)) \

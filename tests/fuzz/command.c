@@ -5,6 +5,9 @@
 
 #include "fuzz.h"
 
+#include <errno.h>
+#include <strings.h>
+
 enum { LINES_MAX = 4096 };
 
 /* What became of the input: each line that was told of, and what of it may be logged. */
@@ -86,6 +89,28 @@ static void check_spelling(struct slice line, const struct command *command)
     free(other);
 }
 
+/* RFC 3030: a number, and perhaps LAST behind white space. */
+static void check_chunk(struct slice argument)
+{
+    char *text = slice_copy(argument), *end;
+    unsigned long long number;
+    uint64_t size;
+    bool last, good, parsed = command_parse_chunk(argument, &size, &last);
+
+    LAW(text != NULL);
+    errno = 0;
+    number = strtoull(text, &end, 10);
+    good = text[0] >= '0' && text[0] <= '9' && errno == 0;
+    if (good && *end == ' ')
+        good = strcasecmp(end + strspn(end, " \t"), "LAST") == 0;
+    else
+        good = good && *end == '\0';
+    LAW(parsed == (good && strlen(text) == argument.length));
+    if (parsed)
+        LAW(size == number && last == (*end != '\0'));
+    free(text);
+}
+
 static void check_line(struct slice line)
 {
     char *exact = fuzz_copy(line.start, line.length);
@@ -95,6 +120,7 @@ static void check_line(struct slice line)
     check_argument(copy, &command);
     check_loggable(copy, &command);
     check_spelling(copy, &command);
+    check_chunk(command.argument);
     free(exact);
 }
 

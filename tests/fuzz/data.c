@@ -99,16 +99,37 @@ static void read_in_pieces(enum fuzz_cut cut, const char *input, size_t length,
     free(got.content);
 }
 
+/* The same octets as chunks (RFC 3030): all of them are content. */
+static void read_as_chunks(enum fuzz_cut cut, char *input, size_t length)
+{
+    struct outcome want = {.content = input, .length = length};
+    struct data data = {0};
+
+    count_received(&want);
+    for (size_t at = 0, piece; at < length; at += piece) {
+        char octet[1], *exact;
+        piece = fuzz_piece(cut, input + at, length - at);
+        exact = fuzz_hold(input + at, piece, octet);
+        data_count(&data, exact, piece);
+        fuzz_let_go(exact, octet);
+        LAW(!data_ended(&data));
+    }
+    LAW(data.size == length && data.received == want.received);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 {
-    const char *input = (const char *)bytes;
+    char *input = fuzz_copy(bytes, size);
     struct outcome want = {.content = malloc(size + 1)};
 
     LAW(want.content != NULL);
     read_plainly(input, size, &want);
     count_received(&want);
-    for (enum fuzz_cut cut = FUZZ_WHOLE; cut < FUZZ_CUT_COUNT; cut++)
+    for (enum fuzz_cut cut = FUZZ_WHOLE; cut < FUZZ_CUT_COUNT; cut++) {
         read_in_pieces(cut, input, size, &want);
+        read_as_chunks(cut, input, size);
+    }
     free(want.content);
+    free(input);
     return 0;
 }

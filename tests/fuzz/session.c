@@ -2,7 +2,7 @@
  * input is what clients say and what happens around them. Each run starts a server and stops it, and
  * leaves nothing behind: no connection, no counter, no descriptor, no file, no memory.
  *
- * The first octet of an input chooses the settings. Then every octet is said by the present client,
+ * The first octet of an input, a digit, chooses the settings. Then every octet is said by the present client,
  * but for these:
  *
  *     ~|  the end of a segment           ~1 … ~8  the next words are of this client
@@ -12,6 +12,7 @@
  *     ~w ~y ~r  the next write, flush, rename fails  ~f  the disk is full, or no longer
  *     ~Ax the allocation behind x fails  ~L       says 16 KiB of lines
  *     ~H  SIGHUP                         ~S       SIGTERM
+ *     ~V  begins TLS, where it may       ~n ~gx   ends it (close_notify), sends x beside it
  *     ~~  a tilde                        ~!       the octet 255
  */
 #include "smtpd/connection.h"
@@ -30,7 +31,7 @@
 #include <limits.h>
 #include <signal.h>
 
-enum { CLIENTS = 8, LINES_MAX = 10, LINES_SIZE = 16 * 1024 };
+enum { SETTINGS = 7, CLIENTS = 8, LINES_MAX = 10, LINES_SIZE = 16 * 1024 };
 
 /* Turns of the loop after which everything has come to an end, with a second between two. */
 enum { TURNS_MAX = 400, TURNS_AT_ONCE = 4 };
@@ -64,6 +65,7 @@ static const struct config usual = {
     .confine = CONFINE_OFF,
 };
 
+static char certificate[sizeof scratch_path + 8], key[sizeof scratch_path + 8];
 static struct config config;
 static struct server server;
 static struct spool spool; /* the server's, seen from outside */
@@ -77,7 +79,7 @@ static void choose_settings(uint8_t choice)
 {
     config = usual;
     config.common.spool = scratch_path;
-    switch (choice % 5) {
+    switch (choice) {
     case 1: /* a busy server, and one of several */
         config.reuseport = true;
         config.max_connections = 8;
@@ -93,6 +95,12 @@ static void choose_settings(uint8_t choice)
         break;
     case 4: /* one behind load balancers: the first two clients are */
         config.proxy_clients = (struct setting_list){.items = proxy_clients, .count = 1};
+        break;
+    case 5: /* one that offers TLS, and one that demands it: its clients know only TLS 1.2 */
+    case 6:
+        config.require_tls = choice == 6;
+        config.tls_cert = certificate;
+        config.tls_key = key;
         break;
     default:
         break;
@@ -186,6 +194,9 @@ static size_t happen(struct client **client, char what, uint8_t argument, unsign
     case 'A':
         world_starve(argument);
         return 1;
+    case 'g':
+        client_garble(*client, (char)argument);
+        return 1;
     default:
         break;
     }
@@ -202,6 +213,14 @@ static size_t happen(struct client **client, char what, uint8_t argument, unsign
     case 'c':
         client_turn(*client);
         client_go(*client);
+        break;
+    case 'V':
+        client_turn(*client);
+        client_begin_tls(*client, config.require_tls);
+        break;
+    case 'n':
+        client_turn(*client);
+        client_end_tls(*client);
         break;
     case 't':
         world_pass(1000);
@@ -282,7 +301,7 @@ static void finish(void)
         for (size_t i = 0; i < CLIENTS; i++) {
             clients[i].deaf = false;
             client_due(&clients[i]);
-            if (clients[i].sent == clients[i].due)
+            if (client_sent(&clients[i]))
                 client_half_close(&clients[i]);
         }
         turn();
@@ -329,8 +348,12 @@ static void check_conversations(void)
         known = known && !client->gone;
         replay.client = address_from((struct sockaddr *)&client->peer);
         replay.proxied = balanced && i < 2;
-        replay_run(&replay, slice_make(client->said.data, client->sent),
-                   slice_make(client->heard.data, client->heard.length));
+        replay_run(&replay, &(struct replay_talk){
+                                .said = slice_make(client->said.data, client->sent),
+                                .heard = slice_make(client->heard.data, client->heard.length),
+                                .said_in_clear = client->said_in_clear,
+                                .heard_in_clear = client->heard_in_clear,
+                            });
     }
     LAW(clear(QUEUE_TMP) == 0);
     left = clear(QUEUE_NEW);
@@ -341,7 +364,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size == 0)
         return 0;
-    begin(data[0]);
+    begin((uint8_t)(data[0] - '0') % SETTINGS);
     play((const char *)data + 1, size - 1);
     finish();
     check_conversations();
@@ -366,6 +389,9 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
     unsetenv("LISTEN_FDS");
     signal(SIGPIPE, SIG_IGN);
     LAW(spool_open(&spool, scratch_make()) == 0);
+    snprintf(certificate, sizeof certificate, "%s/cert", scratch_path);
+    snprintf(key, sizeof key, "%s/key", scratch_path);
+    tls_client_prepare(certificate, key);
     /* libuv opens something for good with its first loop. */
     LAW(uv_loop_init(&loop) == 0 && uv_loop_close(&loop) == 0);
     for (size_t i = 0; i < sizeof lines; i++)

@@ -14,6 +14,7 @@ void client_init(struct client *client, const struct sockaddr *peer, socklen_t l
     memcpy(&client->peer, peer, length);
     buffer_init(&client->said, TALK_MAX);
     buffer_init(&client->heard, TALK_MAX);
+    buffer_init(&client->records, TALK_MAX);
 }
 
 void client_free(struct client *client)
@@ -21,6 +22,8 @@ void client_free(struct client *client)
     client_go(client);
     buffer_free(&client->said);
     buffer_free(&client->heard);
+    buffer_free(&client->records);
+    tls_client_free(client->tls);
 }
 
 int client_connect(struct client *client)
@@ -48,17 +51,50 @@ void client_due(struct client *client)
     client->due = client->said.length;
 }
 
-static void speak(struct client *client)
+/* Sends octets as far as they are taken; how many were. */
+static size_t send_octets(const struct client *client, const char *octets, size_t length)
 {
-    while (client->sent < client->due && !client->ended && !client->half_closed) {
-        ssize_t n = send(client->socket, client->said.data + client->sent,
-                         client->due - client->sent, MSG_NOSIGNAL);
+    size_t sent = 0;
+
+    while (sent < length && !client->ended && !client->half_closed) {
+        ssize_t n = send(client->socket, octets + sent, length - sent, MSG_NOSIGNAL);
         if (n < 0) {
             LAW(errno == EAGAIN || errno == EPIPE || errno == ECONNRESET);
-            return;
+            break;
         }
-        client->sent += (size_t)n;
+        sent += (size_t)n;
     }
+    return sent;
+}
+
+static void speak_under_tls(struct client *client)
+{
+    struct buffer *records = &client->records;
+    size_t sent;
+
+    if (client->sent < client->due && !client->half_closed)
+        client->sent += tls_client_say(client->tls, client->said.data + client->sent,
+                                       client->due - client->sent);
+    tls_client_flush(client->tls, records);
+    sent = send_octets(client, records->data, records->length);
+    if (sent == 0)
+        return;
+    memmove(records->data, records->data + sent, records->length - sent);
+    records->length -= sent;
+}
+
+static void speak(struct client *client)
+{
+    if (client->tls != NULL)
+        speak_under_tls(client);
+    else if (client->sent < client->due)
+        client->sent +=
+            send_octets(client, client->said.data + client->sent, client->due - client->sent);
+}
+
+bool client_sent(const struct client *client)
+{
+    return client->sent == client->due && client->records.length == 0;
 }
 
 static void hear(struct client *client)
@@ -68,11 +104,39 @@ static void hear(struct client *client)
 
     while (!client->deaf && !client->ended && n > 0) {
         n = recv(client->socket, bytes, sizeof bytes, 0);
-        if (n > 0)
+        if (n > 0 && client->tls != NULL)
+            tls_client_hear(client->tls, bytes, (size_t)n, &client->heard);
+        else if (n > 0)
             LAW(buffer_append(&client->heard, bytes, (size_t)n));
         else if (n == 0 || errno != EAGAIN)
             client->ended = true;
     }
+}
+
+void client_begin_tls(struct client *client, bool old)
+{
+    static const char leave[] = "220 2.0.0 Ready to start TLS\r\n";
+    const struct buffer *heard = &client->heard;
+
+    if (client->socket < 0 || client->tls != NULL || !client_sent(client) ||
+        heard->length < sizeof leave - 1 ||
+        memcmp(heard->data + heard->length - (sizeof leave - 1), leave, sizeof leave - 1) != 0)
+        return;
+    client->tls = tls_client_open(old);
+    client->said_in_clear = client->said.length;
+    client->heard_in_clear = heard->length;
+}
+
+void client_garble(struct client *client, char octet)
+{
+    if (client->tls != NULL)
+        tls_client_garble(client->tls, &octet, 1);
+}
+
+void client_end_tls(struct client *client)
+{
+    if (client->tls != NULL)
+        tls_client_end(client->tls);
 }
 
 void client_turn(struct client *client)

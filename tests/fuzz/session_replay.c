@@ -16,9 +16,12 @@
 
 struct conversation {
     struct replay *replay;
+    const struct replay_talk *talk;
     struct address client;
     struct slice said; /* what is left of both */
     struct slice heard;
+    bool secure;   /* under TLS */
+    bool extended; /* it was EHLO */
     struct slice helo, sender;
     struct recipients recipients; /* to be stored */
     struct buffer chunks;         /* of the message that BDAT brings */
@@ -95,6 +98,17 @@ static char *read_message(struct conversation *conversation, const char *id, str
     return bytes;
 }
 
+/* RFC 3848, RFC 6531: there is no SMTPS for those who say HELO. */
+static void check_protocol(const struct conversation *conversation, const char *protocol)
+{
+    bool utf8 = strncmp(protocol, "UTF8SMTP", 8) == 0;
+    const char *plain = utf8 ? "UTF8SMTP" : conversation->extended ? "ESMTP" : "SMTP";
+    bool marked = conversation->secure && (utf8 || conversation->extended);
+
+    LAW(strncmp(protocol, plain, strlen(plain)) == 0);
+    LAW(strcmp(protocol + strlen(plain), marked ? "S" : "") == 0);
+}
+
 static void check_envelope(const struct conversation *conversation, const struct envelope *envelope)
 {
     char client[ADDRESS_TEXT_SIZE];
@@ -103,6 +117,7 @@ static void check_envelope(const struct conversation *conversation, const struct
     LAW(strcmp(envelope->client_address, client) == 0);
     LAW(envelope->client_port == conversation->client.port);
     LAW(slice_equals(slice_of(envelope->from), conversation->sender));
+    check_protocol(conversation, envelope->protocol);
     LAW(slice_equals(slice_of(envelope->helo), conversation->helo));
     LAW(envelope->recipients_count == conversation->recipients.count);
     for (size_t i = 0; i < envelope->recipients_count; i++)
@@ -261,6 +276,24 @@ static bool take_chunk(struct conversation *conversation, struct slice argument)
     return answer.code != 421;
 }
 
+/* RFC 3207: what came in the clear behind STARTTLS is dropped, what was said before it forgotten. A
+ * client that did not begin TLS is answered in a way that it cannot read. */
+static void start_tls(struct conversation *conversation)
+{
+    const struct replay_talk *talk = conversation->talk;
+
+    end_transaction(conversation);
+    conversation->helo = (struct slice){0};
+    conversation->secure = true;
+    if (talk->heard_in_clear == 0) {
+        conversation->over = true;
+        conversation->heard.length = 0;
+        return;
+    }
+    LAW(conversation->heard.start == talk->heard.start + talk->heard_in_clear);
+    conversation->said = slice_from(talk->said, talk->said_in_clear);
+}
+
 /* A command that was answered with what it asked for. */
 static void follow(struct conversation *conversation, const struct command *command)
 {
@@ -268,10 +301,14 @@ static void follow(struct conversation *conversation, const struct command *comm
     case COMMAND_HELO:
     case COMMAND_EHLO:
         conversation->helo = command->argument;
+        conversation->extended = command->verb == COMMAND_EHLO;
         end_transaction(conversation);
         break;
     case COMMAND_RSET:
         end_transaction(conversation);
+        break;
+    case COMMAND_STARTTLS:
+        start_tls(conversation);
         break;
     case COMMAND_MAIL:
         note_sender(conversation, command->argument);
@@ -379,14 +416,17 @@ static bool take_header(struct conversation *conversation)
     return status == PROXY_DONE;
 }
 
-void replay_run(struct replay *replay, struct slice said, struct slice heard)
+void replay_run(struct replay *replay, const struct replay_talk *talk)
 {
-    struct conversation conversation = {
-        .replay = replay, .client = replay->client, .said = said, .heard = heard};
+    struct conversation conversation = {.replay = replay,
+                                        .talk = talk,
+                                        .client = replay->client,
+                                        .said = talk->said,
+                                        .heard = talk->heard};
     bool may_talk = !replay->proxied || take_header(&conversation);
     struct answer greeting;
 
-    buffer_init(&conversation.chunks, said.length + 1);
+    buffer_init(&conversation.chunks, talk->said.length + 1);
     if (take_answer(&conversation, "220", &greeting)) {
         LAW(greeting.code == 421 || (may_talk && (greeting.code == 220 || greeting.code == 554)));
         while (!conversation.over && take_command(&conversation))

@@ -20,8 +20,13 @@ struct replay {
     size_t unanswered;     /* ends of messages that were not answered: they may be in the spool */
 };
 
-/* `said` is what the client sent, `heard` what it received up to the end of the connection. Files
- * of messages that were acknowledged are checked and removed. */
-void replay_run(struct replay *replay, struct slice said, struct slice heard);
+/* Both sides of a conversation, up to the end of the connection. */
+struct replay_talk {
+    struct slice said, heard;
+    size_t said_in_clear, heard_in_clear; /* octets of them before TLS began; 0: it did not */
+};
+
+/* Files of messages that were acknowledged are checked and removed. */
+void replay_run(struct replay *replay, const struct replay_talk *talk);
 
 #endif

@@ -2,6 +2,7 @@
 #include "session_world.h"
 
 #include "common/log.h"
+#include "smtpd/tls.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -198,4 +199,33 @@ void *__wrap_realloc(void *old, size_t size)
 char *__wrap_strdup(const char *text)
 {
     return starved() ? NULL : __real_strdup(text);
+}
+
+/* Certificates. */
+
+struct tls_context *__real_tls_context_load(const char *certificate, const char *key,
+                                            char reason[static TLS_REASON_SIZE]);
+void __real_tls_context_free(struct tls_context *context);
+struct tls_context *__wrap_tls_context_load(const char *certificate, const char *key,
+                                            char reason[static TLS_REASON_SIZE]);
+void __wrap_tls_context_free(struct tls_context *context);
+
+/* What a server starts with; NULL before the first. */
+static struct tls_context *first_context;
+
+struct tls_context *__wrap_tls_context_load(const char *certificate, const char *key,
+                                            char reason[static TLS_REASON_SIZE])
+{
+    if (inside)
+        return __real_tls_context_load(certificate, key, reason);
+    if (first_context == NULL)
+        first_context = __real_tls_context_load(certificate, key, reason);
+    reason[0] = '\0';
+    return first_context;
+}
+
+void __wrap_tls_context_free(struct tls_context *context)
+{
+    if (context != first_context)
+        __real_tls_context_free(context);
 }

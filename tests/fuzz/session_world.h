@@ -1,8 +1,11 @@
 /* The world around a server, as far as an input may have a say in it: a clock that stands still
  * until it is moved, a disk that takes its time and may fail, memory that may run out, and a log
  * that is read. In their places stand the functions of the C library, of libuv and of the linker
- * (-Wl,--wrap) that smtpd calls. So a run depends on nothing but its input, and takes no time but
- * its own. */
+ * (-Wl,--wrap) that smtpd calls. So a run depends on nothing but its input (and on the randomness of
+ * TLS), and takes no time but its own.
+ *
+ * The certificate of a server that starts is read once in all runs, for that takes as long as ten
+ * sessions; when it is read again on SIGHUP, it is. */
 #ifndef TESTS_FUZZ_SESSION_WORLD_H
 #define TESTS_FUZZ_SESSION_WORLD_H
 
