@@ -10,6 +10,7 @@ import pytest
 import deadline
 import disk
 import tlsfiles
+import transport as transports
 from cluster import Cluster, short_directory
 from faults import Faults, build
 from programs import BUILD, Programs
@@ -50,17 +51,34 @@ def pair():
     shutil.rmtree(directory, ignore_errors=True)
 
 
+@pytest.fixture(scope="session")
+def client_tls(pair):
+    """What a client needs to trust it."""
+    return pair.client()
+
+
+def pytest_generate_tests(metafunc):
+    if "transport" in metafunc.fixturenames and transports.both(metafunc.function.__name__):
+        metafunc.parametrize("transport", ("plain", "tls"), indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module")
+def transport(request):
+    """How sessions are held: "plain", or "tls", behind STARTTLS. The checklist is tried both ways."""
+    return getattr(request, "param", "plain")
+
+
 @pytest.fixture
-def programs():
-    started = Programs()
+def programs(transport, pair):
+    started = Programs(pair if transport == "tls" else None)
     yield started
     ended(started)
 
 
 @pytest.fixture(scope="module")
-def module_programs():
+def module_programs(transport, pair):
     """Programs that the tests of one module share."""
-    started = Programs()
+    started = Programs(pair if transport == "tls" else None)
     yield started
     ended(started)
 

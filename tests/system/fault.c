@@ -242,3 +242,10 @@ int close(int descriptor)
         spool_descriptors[descriptor] = false;
     return REAL(close)(descriptor);
 }
+
+/* OpenSSL has no memory for one more session: what is planned for it has no errno. */
+void *SSL_new(void *context);
+void *SSL_new(void *context)
+{
+    return apply("SSL_new") == ACTION_FAILED ? NULL : REAL(SSL_new)(context);
+}

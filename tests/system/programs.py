@@ -201,7 +201,9 @@ class Program:
 
 
 class Smtpd(Program):
-    """smtpd, and the way to it."""
+    """smtpd, and the way to it. `tls`: the context of clients that are to say STARTTLS first."""
+
+    tls = None
 
     @property
     def address(self):
@@ -215,15 +217,19 @@ class Smtpd(Program):
         return self.address[1]
 
     def session(self, at="G", **options):
-        """A client in the state that a letter of the checklist names: G, E, M, R or D."""
+        """A client in the state that a letter of the checklist names: G, E, M, R or D. `tls=None`
+        keeps it in the clear, whatever the others do."""
+        options.setdefault("tls", self.tls)
         return smtp.session(self.address, at, **options)
 
 
 class Programs:
-    """Everything one test, or one module, starts."""
+    """Everything one test, or one module, starts. `pair`: the certificate behind which every session
+    with smtpd is held (tlsfiles.Pair); None: they are held in the clear."""
 
-    def __init__(self):
+    def __init__(self, pair=None):
         self.started = []
+        self.pair = pair
         self.directory = short_directory("mayfly-run-")
 
     def path(self, name):
@@ -287,7 +293,12 @@ class Programs:
         """smtpd on a port that nobody else has."""
         settings.setdefault("SMTPD_LISTEN", "127.0.0.1:0")
         settings.setdefault("SMTPD_HOSTNAME", "mayfly.example")
-        return self.start("smtpd", SPOOL=spool, **settings)
+        if self.pair:
+            settings = self.pair.settings() | settings
+        smtpd = self.start("smtpd", SPOOL=spool, **settings)
+        if self.pair:
+            smtpd.tls = self.pair.client()
+        return smtpd
 
     def storer(self, spool, database, **settings):
         return self.start("storer", SPOOL=spool, DATABASE_URL=url_of(database), **settings)

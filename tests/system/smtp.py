@@ -150,22 +150,23 @@ class Client:
 
     # TLS
 
-    def starttls(self, context):
+    def starttls(self, context, **how):
         """STARTTLS, its 220 and the handshake."""
         self.command("STARTTLS", 220, "2.0.0")
-        return self.handshake(context)
+        return self.handshake(context, **how)
 
-    def handshake(self, context, hostname="mayfly.example"):
-        """From here on all goes through TLS."""
+    def handshake(self, context, **how):
+        """From here on all goes through TLS. Closed when the server gives up, ssl.SSLError when the
+        client does."""
         assert not self.received, f"in the clear, where TLS begins: {self.received!r}"
-        tls = Tls(context, hostname)
+        tls = Tls(context, "mayfly.example")
         while not tls.handshake():
-            self.socket.sendall(tls.pending())
+            self.send_raw(tls.pending(), **how)
             octets = self._octets("the server's part of the handshake")
             if not octets:
                 raise Closed("closed in the handshake")
             tls.receive(octets)
-        self.socket.sendall(tls.pending())
+        self.send_raw(tls.pending(), **how)
         self.tls = tls
         return self
 

@@ -3,6 +3,8 @@
 import pathlib
 import re
 
+import transport
+
 HERE = pathlib.Path(__file__).parent
 
 
@@ -25,3 +27,13 @@ def test_every_row_has_a_test():
 
 def test_every_named_row_exists():
     assert sorted(rows_with_a_test() - set(rows())) == []
+
+
+def test_what_is_tried_once_exists():
+    """An exception from the rule that all is tried in the clear and under TLS is about some test."""
+    tests = [name for path in HERE.glob("test_*.py")
+             for name in re.findall(r"^def (test_d\d+_\w+)", path.read_text(), re.M)]
+    for prefix in transport.ONCE:
+        assert any(name.startswith(f"test_{prefix}") for name in tests), prefix
+    both = [name for name in tests if transport.both(name)]
+    assert len(both) > len(tests) / 2

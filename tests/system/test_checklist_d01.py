@@ -75,12 +75,33 @@ def test_d1_05_refused_when_full(programs, spool):
     wait_for(served, "a place becomes free")
 
 
-def test_d1_06_nobody_is_greeted_with_a_refusal(smtpd):
-    # The mode is not offered.
+def test_d1_06_nobody_is_greeted_with_a_refusal_by_default(smtpd):
     with smtp.Client(smtpd.address) as client:
         client.send("NOOP\r\n")
         client.greeting(220)
         client.reply(250, "2.0.0")
+
+
+def test_d1_06_only_quit_works(programs, spool):
+    smtpd = programs.smtpd(spool, SMTPD_PREGREET=1, SMTPD_ERROR_DELAY=0, SMTPD_MAX_ERRORS=100)
+    with smtp.Client(smtpd.address) as client:
+        client.send("EHLO c.example\r\n")
+        client.reply(554, "5.5.1")
+        # What was said before the greeting was said to nobody, or to one who refuses.
+        client.send("NOOP again\r\n")
+        for line in ("NOOP", "EHLO c.example", "HELO c.example", "MAIL FROM:<a@c.example>",
+                     "RCPT TO:<b@t.example>", "DATA", "RSET", "HELP", "VRFY b", "STARTTLS", "FOO"):
+            client.send(line + "\r\n")
+        client.send(smtp.bdat(b"QUIT\r\n", last=True) + b"QUIT\r\n")
+        codes = [client.reply((503, 221)) for _ in range(12)]
+        last = client.reply((503, 221))
+        while last.code == 503:
+            codes.append(last)
+            last = client.reply((503, 221))
+        assert {(reply.code, reply.enhanced) for reply in codes} == {(503, "5.5.1")}
+        assert len(codes) in (13, 14) and last.enhanced == "2.0.0"
+        client.expect_close()
+    assert spool.new() == []
 
 
 def test_d1_07_shutdown_while_idle(programs, spool):

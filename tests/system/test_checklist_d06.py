@@ -54,7 +54,7 @@ def test_d6_03_durable_before_the_reply(programs, spool, faults, size):
         faults.forget()
         client.send(b"x" * size + b"\r\n.\r\n")
         client.reply(250, "2.0.0")
-    calls = faults.trace()
+        calls = faults.trace()
     before = calls[:calls.index("reply")]
     assert calls.count("reply") == 1 and before.count("rename") == 1
     renamed = before.index("rename")

@@ -26,9 +26,14 @@ def transaction(smtpd, stored, hello="EHLO c.example", parameters="", recipients
         return stored.message(client.reply(250).id)
 
 
-@pytest.mark.parametrize("hello, protocol", [("EHLO c.example", "ESMTP"),
-                                             ("HELO c.example", "SMTP")])
-def test_d6_17_received(smtpd, stored, hello, protocol):
+# RFC 3848 has no word for HELO behind STARTTLS.
+PROTOCOLS = {("plain", "EHLO"): "ESMTP", ("tls", "EHLO"): "ESMTPS",
+             ("plain", "HELO"): "SMTP", ("tls", "HELO"): "SMTP"}
+
+
+@pytest.mark.parametrize("hello", ["EHLO c.example", "HELO c.example"])
+def test_d6_17_received(smtpd, stored, transport, hello):
+    protocol = PROTOCOLS[transport, hello[:4]]
     message = transaction(smtpd, stored, hello)
     match = RECEIVED.fullmatch(message.received_field)
     assert match, message.received_field

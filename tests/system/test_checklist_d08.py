@@ -1,6 +1,5 @@
 """Checklist D8: PIPELINING."""
 
-import signal
 import socket
 import time
 
@@ -148,24 +147,6 @@ def test_d8_08_slow_reader_gets_every_reply(smtpd):
         for _ in range(200):
             client.reply(250, "2.0.0")
         client.expect_silence(0.1)
-
-
-def test_d8_09_talk_before_the_greeting(programs, spool, tmp_path):
-    metrics = tmp_path / "metrics"
-    smtpd = programs.smtpd(spool, METRICS_FILE=metrics)
-    smtpd.session("E").quit()
-    # Stopped, it cannot greet before the client has spoken.
-    smtpd.send_signal(signal.SIGSTOP)
-    with smtp.Client(smtpd.address, source="127.0.0.9") as client:
-        client.send("EHLO c.example\r\nNOOP\r\n")
-        smtpd.send_signal(signal.SIGCONT)
-        client.greeting(220)
-        client.reply(250, bare=True)
-        client.reply(250, "2.0.0")
-        client.command("NOOP", 250)
-    smtpd.stop()
-    assert [entry["client"] for entry in smtpd.log(event="early_talker")] == ["127.0.0.9"]
-    assert "\nmayfly_smtpd_early_talkers_total 1\n" in metrics.read_text()
 
 
 def test_d8_06_no_reply_is_held_back(smtpd):

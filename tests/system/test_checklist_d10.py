@@ -98,7 +98,8 @@ def test_d10_09_vrfy(smtpd):
 
 
 @pytest.mark.parametrize("parameter, protocol", [(" SMTPUTF8", "UTF8SMTP"), ("", "ESMTP")])
-def test_d10_10_protocol(smtpd, stored, parameter, protocol):
+def test_d10_10_protocol(smtpd, stored, transport, parameter, protocol):
+    secure = "S" if transport == "tls" else ""
     with smtpd.session("E") as client:
         client.command(f"MAIL FROM:<a@c.example>{parameter}", 250)
         client.command("RCPT TO:<b@t.example>", 250)
@@ -106,8 +107,8 @@ def test_d10_10_protocol(smtpd, stored, parameter, protocol):
         client.content(b"x")
         first = stored.message(client.reply(250).id)
         second = stored.message(client.mail())
-    assert first.protocol == protocol and f" with {protocol} " in first.received_field
-    assert second.protocol == "ESMTP" and " with ESMTP " in second.received_field
+    for message, want in ((first, protocol + secure), (second, "ESMTP" + secure)):
+        assert message.protocol == want and f" with {want} " in message.received_field
 
 
 @pytest.mark.parametrize("line", ["é", "HELO é", "EHLO é.example", "VRFY é", "EXPN é", "HELP é",

@@ -35,7 +35,7 @@ def waiting(clients):
     return [client for client in clients if not client.readable()]
 
 
-def test_descriptors_run_out_while_it_runs(programs, spool):
+def test_d14_07_descriptors_run_out(programs, spool):
     smtpd = programs.smtpd(spool)
     inside = [smtpd.session("E") for _ in range(10)]
     limit_descriptors(smtpd, smtpd.descriptors())

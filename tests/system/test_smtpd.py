@@ -370,46 +370,6 @@ def test_log_lines_are_short_and_clean(programs, spool):
         assert re.match(r"level=(debug|info|warn|error) event=[a-z_]+", line), line
 
 
-@pytest.mark.parametrize("how", ["closed", "full"])
-def test_unwritable_log(programs, spool, how):
-    port = free_port()
-    settings = {"SMTPD_LISTEN": f"127.0.0.1:{port}", "LOG_LEVEL": "debug"}
-    if how == "closed":
-        smtpd = programs.smtpd(spool, stderr="closed", **settings)
-    else:
-        reader, writer = os.pipe()
-        fill(writer)
-        smtpd = programs.smtpd(spool, stderr=writer, **settings)
-    for _ in range(20):
-        with smtp.session(("127.0.0.1", port), "E") as client:
-            client.mail()
-    assert len(spool.messages()) == 20
-    smtpd.stop()
-    if how == "full":
-        os.close(reader)
-        os.close(writer)
-
-
-def fill(writer):
-    """Fills a pipe, and leaves it as blocking as it was."""
-    os.set_blocking(writer, False)
-    with contextlib.suppress(BlockingIOError):
-        while True:
-            os.write(writer, bytes(1))
-    os.set_blocking(writer, True)
-
-
-def test_log_whose_reader_went_away(programs, spool):
-    port = free_port()
-    reader, writer = os.pipe()
-    smtpd = programs.smtpd(spool, stderr=writer, SMTPD_LISTEN=f"127.0.0.1:{port}")
-    os.close(writer)
-    os.close(reader)
-    for _ in range(3):
-        with smtp.session(("127.0.0.1", port), "E") as client:
-            client.mail()
-    assert len(spool.messages()) == 3
-    smtpd.stop()
 
 
 SAMPLE = re.compile(r"(mayfly_[a-z_]+)(?:\{[^}]*\})? (\d+(?:\.\d+)?)")

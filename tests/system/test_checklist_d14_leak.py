@@ -1,0 +1,236 @@
+"""Checklist D14-05: whatever way a session ends, nothing of it stays."""
+
+import contextlib
+import itertools
+import re
+import socket
+import time
+
+import pytest
+
+import smtp
+from deadline import wait_for
+from scale import scaled
+from tls import client_hello
+
+TURN = 40   # sessions at once, of one way
+BALANCER = "127.0.0.77"
+
+
+def quit(client):
+    client.quit()
+
+
+def fin(client):
+    client.half_close()
+    client.rest()
+
+
+def closed(client):
+    client.close()
+
+
+def rst(client):
+    client.reset()
+
+
+def left_waiting(client):
+    """Says nothing until the server ends it."""
+    client.rest()
+
+
+def errors(client):
+    client.send(b"FOO\r\n" * 10)
+    assert b"421" in client.rest()
+
+
+def junk(client):
+    client.send(b"NOOP\r\n" * 30)
+    assert b"421" in client.rest()
+
+
+def http(client):
+    client.send(b"GET / HTTP/1.1\r\n")
+    assert b"421" in client.rest()
+
+
+def too_many_messages(client):
+    client.send(b"MAIL FROM:<a@c.example>\r\nRSET\r\n" * 5)
+    assert b"421" in client.rest()
+
+
+def unread(client):
+    """Leaves replies unread, so that its close is a reset."""
+    client.send(b"HELP\r\n" * 5)
+    time.sleep(0.01)
+    client.close()
+
+
+def bad_chunk(client):
+    client.send(b"BDAT x\r\n")
+    assert b"501" in client.rest()
+
+
+def garbage(client):
+    with contextlib.suppress(ConnectionError):
+        client.send_raw(b"garbage\r\n" * 100)
+        client.rest()
+    client.close()
+
+
+def close_notify(client):
+    client.send_raw(client.tls.close_notify())
+    client.rest()
+
+
+# What a session does last before it ends.
+
+def nothing(client):
+    pass
+
+
+def content(client):
+    client.send(b"half a message\r\n" * 10)
+
+
+def large_content(client):
+    client.send(b"x" * 400_000)
+
+
+def message(client):
+    client.send(b"x\r\n.\r\n")
+
+
+def chunk(client):
+    client.send(b"BDAT 1000 LAST\r\nabc")
+
+
+def whole_chunk(client):
+    client.send(b"BDAT 3\r\nabc")
+    client.reply(250)
+
+
+def starttls(client):
+    client.command("STARTTLS", 220)
+
+
+def hello(client):
+    client.command("STARTTLS", 220)
+    client.send_raw(client_hello())
+
+
+GONE = (fin, closed, rst)
+
+# (states, under TLS, what it does last, ends)
+WAYS = [
+    ("GEMR", False, nothing, (quit, *GONE)),
+    ("GD", False, nothing, (left_waiting,)),
+    ("E", False, nothing, (errors, junk, http, too_many_messages, unread, bad_chunk)),
+    ("D", False, content, (*GONE, left_waiting)),
+    ("D", False, large_content, GONE),
+    ("D", False, message, GONE),
+    ("R", False, chunk, (*GONE, left_waiting)),
+    ("R", False, whole_chunk, (quit, *GONE, left_waiting)),
+    ("E", False, starttls, (*GONE, left_waiting, garbage)),
+    ("E", False, hello, (*GONE, left_waiting, garbage)),
+    ("GERD", True, nothing, (*GONE, close_notify)),
+    ("E", True, nothing, (quit, errors, junk, http, unread, left_waiting)),
+    ("D", True, content, (*GONE, close_notify, left_waiting)),
+    ("R", True, chunk, (*GONE, close_notify)),
+    ("R", True, whole_chunk, (*GONE, close_notify)),
+]
+
+
+def ways():
+    for states, secure, last, ends in WAYS:
+        yield from itertools.product(states, [secure], [last], ends)
+
+
+def counted(metrics, name="mayfly_smtpd_connections"):
+    found = re.search(rf"^{name} (\S+)$", metrics.read_text() if metrics.exists() else "", re.M)
+    return float(found.group(1)) if found else None
+
+
+@pytest.mark.deadline(1800)
+def test_d14_05_counter_leak(programs, spool, tmp_path, pair):
+    metrics = tmp_path / "metrics"
+    smtpd = programs.smtpd(
+        spool, **pair.settings(), METRICS_FILE=metrics, SMTPD_TIMEOUT=2, SMTPD_ERROR_DELAY=0,
+        SMTPD_MAX_ERRORS=5, SMTPD_MAX_JUNK=20, SMTPD_MAX_MESSAGES=3, SMTPD_MAX_CONNECTIONS_PER_CLIENT=TURN,
+        SMTPD_MAX_CONNECTIONS=4 * TURN, SMTPD_PROXY_CLIENTS=BALANCER)
+    tls = pair.client()
+    smtpd.session("E", tls=tls).quit()
+    base = smtpd.descriptors()
+    # So many of each that all ways together are 10,000.
+    each = scaled(10_000 // len(list(ways())), 6)
+    for state, secure, last, end in ways():
+        for start in range(0, each, TURN):
+            clients = [smtpd.session(state, tls=tls if secure else None, source="127.0.0.5")
+                       for _ in range(min(TURN, each - start))]
+            for client in clients:
+                last(client)
+            for client in clients:
+                end(client)
+                client.close()
+            wait_for(lambda: smtpd.descriptors() <= base,
+                     f"every descriptor is back after {last.__name__}, {end.__name__} in {state}")
+    turned_away(smtpd, each)
+    behind_balancer(smtpd, each)
+    wait_for(lambda: smtpd.descriptors() <= base, "every descriptor is back")
+    wait_for(lambda: counted(metrics) == 0, "no connection is counted as open")
+    wait_for(lambda: spool.tmp() == [], "tmp/ is clean")
+    # As many of this client may come as ever.
+    clients = [smtpd.session("E", source="127.0.0.5") for _ in range(TURN)]
+    for client in clients:
+        client.quit()
+
+
+def turned_away(smtpd, count):
+    """Those of a client who has too many, and those for whom there is no room at all."""
+    full = [smtpd.session("G", source=f"127.0.0.{1 + number // TURN}") for number in range(4 * TURN - 1)]
+    for source, enhanced in (("127.0.0.1", "4.7.0"), ("127.0.0.9", "4.3.2")):
+        if enhanced == "4.3.2":
+            full.append(smtpd.session("G", source="127.0.0.4"))
+        for number in range(count):
+            late = smtp.Client(smtpd.address, source=source)
+            late.reply(421, enhanced)
+            late.reset() if number % 2 else late.close()
+    for client in full:
+        client.close()
+
+
+def behind_balancer(smtpd, count):
+    """Headers of the PROXY protocol that are none, that are cut, and that are good."""
+    header = b"PROXY TCP4 192.0.2.1 192.0.2.2 1000 25\r\n"
+    for wire, end in itertools.product(
+            (b"EHLO c.example\r\n", b"\0" * 100, header[:20], b"", header, header + header),
+            (smtp.Client.half_close, smtp.Client.close, smtp.Client.reset)):
+        for _ in range(max(1, count // 18)):
+            client = smtp.Client(smtpd.address, source=BALANCER)
+            with contextlib.suppress(ConnectionError):
+                client.send(wire)
+                end(client)
+                if end is smtp.Client.half_close:
+                    client.rest()
+            client.close()
+
+
+def test_d14_05_refused_for_speaking_first(programs, spool, tmp_path):
+    metrics = tmp_path / "metrics"
+    smtpd = programs.smtpd(spool, METRICS_FILE=metrics, SMTPD_PREGREET=1, SMTPD_TIMEOUT=2)
+    smtpd.session("E").quit()
+    base = smtpd.descriptors()
+    ends = (fin, closed, rst, left_waiting, lambda client: client.socket.shutdown(socket.SHUT_RDWR))
+    for spoken, end in itertools.product((b"", b"EHLO c.example\r\n"), ends):
+        early = [smtp.Client(smtpd.address) for _ in range(scaled(100, 5))]
+        for client in early:
+            client.send(spoken)
+        for number, client in enumerate(early):
+            if number % 2:
+                client.reset()
+            else:
+                client.reply(554 if spoken else 220, bare=not spoken)
+                end(client)
+                client.close()
+    wait_for(lambda: smtpd.descriptors() <= base, "every descriptor is back")
+    wait_for(lambda: counted(metrics) == 0, "no connection is counted as open")
