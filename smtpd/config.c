@@ -4,9 +4,11 @@
 #include "smtpd/ascii.h"
 #include "smtpd/networks.h"
 #include "smtpd/path.h"
+#include "smtpd/tls.h"
 
 #include <arpa/inet.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/utsname.h>
@@ -276,7 +278,19 @@ static int check_lists(struct config *config)
     return code;
 }
 
-/* That the files can be used is seen when they are read. */
+/* Whether the files can be used is seen by using them. */
+static int check_pair(const struct config *config)
+{
+    char reason[TLS_REASON_SIZE], expected[TLS_REASON_SIZE + 40];
+    struct tls_context *context = tls_context_load(config->tls_cert, config->tls_key, reason);
+
+    tls_context_free(context);
+    if (context != NULL)
+        return EX_OK;
+    snprintf(expected, sizeof expected, "a PEM file that can be used; %s", reason);
+    return refuse(strncmp(reason, "key ", 4) == 0 ? "SMTPD_TLS_KEY" : "SMTPD_TLS_CERT", expected);
+}
+
 static int check_tls(const struct config *config)
 {
     if (config->tls_cert != NULL && config->tls_key == NULL)
@@ -285,7 +299,7 @@ static int check_tls(const struct config *config)
         return refuse("SMTPD_TLS_KEY", "set together with SMTPD_TLS_CERT, or not at all");
     if (config->require_tls && config->tls_cert == NULL)
         return refuse("SMTPD_REQUIRE_TLS", "0 unless SMTPD_TLS_CERT and SMTPD_TLS_KEY are set");
-    return EX_OK;
+    return config->tls_cert != NULL ? check_pair(config) : EX_OK;
 }
 
 int config_check(void *data)

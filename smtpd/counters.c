@@ -32,6 +32,8 @@ static struct metric metrics[COUNTER_COUNT] = {
         COUNTER("proxy_refused_total", NULL, "connections closed for their PROXY protocol header"),
     [COUNTER_TLS_BEGUN] = TLS("ok"),
     [COUNTER_TLS_FAILED] = TLS("failed"),
+    [COUNTER_TLS_BROKEN] =
+        COUNTER("tls_broken_total", NULL, "connections lost to a violation of TLS after its begin"),
     [COUNTER_COMMANDS] = COUNTER("commands_total", NULL, "command lines answered"),
     [COUNTER_REPLIES_2XX] = REPLIES("2xx"),
     [COUNTER_REPLIES_3XX] = REPLIES("3xx"),

@@ -176,9 +176,9 @@ void transport_fail_tls(struct connection *connection, const char *reason)
     char client[ADDRESS_TEXT_SIZE];
 
     address_text(&connection->client, client);
-    counters_add(COUNTER_TLS_FAILED, 1);
-    log_info("tls_failed", LOG_TEXT("client", client), LOG_TEXT("helo", connection->session.helo),
-             LOG_TEXT("reason", reason));
+    counters_add(connection->session.secure ? COUNTER_TLS_BROKEN : COUNTER_TLS_FAILED, 1);
+    log_info(connection->session.secure ? "tls_broken" : "tls_failed", LOG_TEXT("client", client),
+             LOG_TEXT("helo", connection->session.helo), LOG_TEXT("reason", reason));
     session_event(&connection->session, EVENT_TLS_FAILED, REPLY_UNSET);
     connection_close(connection);
 }
