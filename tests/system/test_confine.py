@@ -77,7 +77,7 @@ def test_the_spool_is_made_and_the_metrics_are_written(programs, spool, tmp_path
     metrics = tmp_path / "metrics" / "smtpd.prom"
     metrics.parent.mkdir()
     smtpd = programs.smtpd(spool, METRICS_FILE=metrics, SMTPD_CONFINE="require")
-    assert smtpd.log(event="confined", level="info", landlock=landlock_version(), seccomp=1)
+    smtpd.wait_log(event="confined", level="info", landlock=landlock_version(), seccomp=1)
     with smtpd.session("E") as client:
         client.mail()
         client.mail(b"x" * 3_000_000)
@@ -191,8 +191,8 @@ def test_a_user_of_its_own_on_a_privileged_port(programs, spool):
     assert smtpd.port < 1024
     assert threads(smtpd.pid)[0]["Uid"].split() == [str(UID)] * 4
     check_threads(smtpd, 0)
+    smtpd.wait_log(event="confined")
     assert not smtpd.log(event="running_as_root")
-    assert smtpd.log(event="confined")
 
 
 @NEEDS_ROOT
@@ -204,6 +204,7 @@ def test_root_keeps_what_the_spool_of_another_takes(programs, spool):
     with smtpd.session("E") as client:
         client.mail()
     check_threads(smtpd, DAC_OVERRIDE)
+    smtpd.wait_log(event="confined")
     assert len(smtpd.log(event="running_as_root", level="warn")) == 1
 
 
@@ -214,6 +215,7 @@ def test_a_kernel_that_lacks_it(programs, spool, lacking, what):
     smtpd = programs.smtpd(spool, wrapper=lacking(what))
     with smtpd.session("E") as client:
         client.mail()
+    smtpd.wait_log(event="ready")
     assert [entry["what"] for entry in smtpd.log(event="not_confined", level="warn")] == [what]
     assert smtpd.log(event="not_confined")[0]["reason"].startswith("the kernel was built without")
     assert not smtpd.log(event="confined")
@@ -231,5 +233,6 @@ def test_off_is_off(programs, spool):
     smtpd = programs.smtpd(spool, SMTPD_CONFINE="off")
     with smtpd.session("E") as client:
         client.mail()
+    smtpd.wait_log(event="ready")
     assert not smtpd.log(event="confined") and not smtpd.log(event="not_confined")
     assert {thread["Seccomp"] for thread in threads(smtpd.pid)} == {"0"}
