@@ -37,10 +37,9 @@ enum { CONFINE_FILES_MAX = 32 };
 
 struct confine_plan {
     enum config_confine how;
-    const struct spool *spool; /* open */
-    const char *metrics_file;  /* or NULL */
-    const char
-        *files[CONFINE_FILES_MAX]; /* read again at SIGHUP; of those that are NULL, nothing */
+    const struct spool *spool;            /* open */
+    const char *metrics_file;             /* or NULL */
+    const char *files[CONFINE_FILES_MAX]; /* read again at SIGHUP; NULL where there is none */
     size_t files_count;
 };
 

@@ -108,7 +108,8 @@ static const struct row allowed[] = {
               "sched_yield sched_getaffinity membarrier gettid exit exit_group"},
 
     /* Memory holds data, or the code that was there at the start: neither a file of the spool nor
-     * what a client sent becomes a program. */
+     * what a client sent becomes a program. So nothing can be loaded later (dlopen) either: what
+     * names are looked up by, and what openssl.cnf asks for, is there by now. */
     {"mmap mmap2", 1, {{2, SCMP_CMP_MASKED_EQ, PROT_EXEC, 0}}},
     {"mprotect", 1, {{2, SCMP_CMP_MASKED_EQ, PROT_EXEC, 0}}},
     {.calls = "brk munmap mremap madvise"},
@@ -236,24 +237,31 @@ static int fill(scmp_filter_ctx filter)
     return error;
 }
 
-const char *syscalls_apply(void)
+static const char lacking[] = "the kernel was built without filters, or is older than 3.17";
+
+static const char *load(scmp_filter_ctx filter)
 {
-    scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ERRNO(ENOSYS));
     int error;
 
-    if (filter == NULL)
-        return log_errno_text(ENOMEM);
     /* Calls by another architecture's numbers (int 0x80 of a 64-bit process) are nobody's mistake. */
     seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
     seccomp_attr_set(filter, SCMP_FLTATR_API_SYSRAWRC, 1);
-    error = seccomp_attr_set(filter, SCMP_FLTATR_CTL_TSYNC, 1);
-    if (error == 0)
-        error = fill(filter);
-    if (error == 0)
-        error = seccomp_load(filter);
+    if (seccomp_attr_set(filter, SCMP_FLTATR_CTL_TSYNC, 1) != 0)
+        return lacking;
+    error = fill(filter);
+    if (error != 0)
+        return log_errno_text(-error);
+    error = seccomp_load(filter);
+    if (error == -ENOSYS || error == -EINVAL)
+        return lacking;
+    return error == 0 ? NULL : log_errno_text(-error);
+}
+
+const char *syscalls_apply(void)
+{
+    scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ERRNO(ENOSYS));
+    const char *reason = filter != NULL ? load(filter) : log_errno_text(ENOMEM);
+
     seccomp_release(filter);
-    return error == 0 ? NULL
-           : error == -EOPNOTSUPP || error == -ENOSYS || error == -EINVAL
-               ? "the kernel was built without filters, or is older than 3.17"
-               : log_errno_text(-error);
+    return reason;
 }
