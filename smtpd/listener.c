@@ -71,8 +71,8 @@ static void set_deaf(struct listener *listener, bool deaf)
             uv_poll_start(&socket->poll, UV_READABLE, readable_cb);
 }
 
-/* A pause is over when nothing has failed between two calls of this, so that no more than a few a
- * second are logged where each connection that ends lets in one more. */
+/* A pause is over when nothing has failed between two calls of this: where each connection that ends
+ * lets in one more, that is one pause, not a line in the log for each. */
 static void retry_cb(uv_timer_t *timer)
 {
     struct listener *listener = timer->data;

@@ -16,6 +16,7 @@ import scale
 import smtp
 import spool as spool_module
 import tlsfiles
+from load import Post
 from programs import Programs, logfmt
 
 
@@ -294,3 +295,24 @@ def test_cluster_survives_what_tests_do(cluster, empty_database):
         cluster.start()
         assert empty_database.value("SELECT n FROM kept") == 7
     assert "role" in str(empty_database.query("SELECT 'role'"))
+
+
+# The post
+
+OFFER = b"220 hello\r\n"
+
+
+@pytest.mark.parametrize("script", [[], [OFFER], [OFFER, None], [b"554 5.0.0 no\r\n"],
+                                    [OFFER, None, b"451 4.0.0 later\r\n"]])
+def test_post_comes_again_for_nothing_but_a_421(script):
+    with fake(*script) as (address, _), pytest.raises(AssertionError):
+        with Post(address, clients=1) as post:
+            deadline.wait_for(lambda: post.failures, "it fails")
+
+
+def test_post_is_not_refused():
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        address = closed.getsockname()
+    with pytest.raises(AssertionError, match="ConnectionRefusedError"):
+        with Post(address, clients=1) as post:
+            deadline.wait_for(lambda: post.failures, "it fails")

@@ -3,11 +3,13 @@ or closed before its reply; nor is a letter lost or there twice.
 """
 
 import os
+import signal
 import socket
 import subprocess
 
 import pytest
 
+import smtp
 from cluster import free_port, short_directory
 from deadline import wait_for
 from load import Post
@@ -105,3 +107,77 @@ def test_a_socket_from_s6_fdholder(programs, spool, held, fdholder):
         smtpd = restart(lambda: programs.smtpd(spool, wrapper=retrieve), post)
     assert smtpd.log(event="listening", inherited=1)
     post.check(spool)
+
+
+# Who waits to be accepted when the stop begins: for that to be known, smtpd is halted while they come.
+
+MANY = {"SMTPD_MAX_CONNECTIONS_PER_CLIENT": 1000}
+
+
+def stop_with_a_crowd(smtpd, count=100):
+    """Returns those who had connected before it was told to stop: more than it accepts before it
+    looks at the signal."""
+    address = smtpd.address
+    smtpd.send_signal(signal.SIGSTOP)
+    crowd = [smtp.Client(address) for _ in range(count)]
+    smtpd.end_wanted = True
+    smtpd.send_signal(signal.SIGTERM)
+    smtpd.send_signal(signal.SIGCONT)
+    return crowd
+
+
+def served_or_told(client):
+    """It may still have been greeted, and is told at the latest with its next command."""
+    if client.reply((220, 421), bare=True).code == 220:
+        client.command("QUIT", (221, 421))
+    client.expect_close()
+
+
+def test_who_waits_for_a_port_that_is_closed_hears_why(programs, spool):
+    smtpd = programs.smtpd(spool, **MANY)
+    for client in stop_with_a_crowd(smtpd):
+        served_or_told(client)
+    assert smtpd.wait() == 0
+    with pytest.raises(ConnectionRefusedError):
+        smtp.Client(smtpd.address)
+
+
+def test_who_waits_for_an_inherited_socket_is_served_by_the_next(programs, spool, held):
+    how = by_shell(":", f"0<&{held.fileno()}") | {"pass_fds": (held.fileno(),)}
+    smtpd = programs.smtpd(spool, **how, **MANY)
+    crowd = stop_with_a_crowd(smtpd)
+    early = [client for client in crowd if smtpd_spoke(client, smtpd)]
+    assert len(early) < len(crowd)
+    programs.smtpd(spool, **how, **MANY)
+    for client in crowd:
+        if client not in early:
+            client.greeting()
+            client.to("E").mail()
+    assert len(spool.new()) == len(crowd) - len(early)
+
+
+def smtpd_spoke(client, smtpd):
+    """Whether the smtpd that ends has accepted this client, who then hears all it has to say."""
+    wait_for(lambda: client.readable() or smtpd.returncode is not None, "a word, or its end")
+    if not client.readable():
+        return False
+    served_or_told(client)
+    return True
+
+
+def test_who_waits_for_a_shared_port_is_served(programs, spool):
+    """By the one that ends, whose queue they are in; and nobody new comes to it."""
+    settings = {"SMTPD_LISTEN": f"127.0.0.1:{free_port()}", "SMTPD_REUSEPORT": 1}
+    ending = programs.smtpd(spool, **settings, **MANY)
+    staying = programs.smtpd(spool, **settings, **MANY)
+    crowd = stop_with_a_crowd(ending, 300)
+    for client in crowd:
+        served_or_told(client)
+    for _ in range(20):
+        staying.session("E").quit()
+    assert ending.wait() == 0
+
+
+def test_a_passed_descriptor_that_is_no_socket(programs, spool):
+    done = programs.run("smtpd", SPOOL=spool, LISTEN_FDS=1)
+    assert done.returncode == 78 and 'address="descriptor 3"' in done.stderr, done
