@@ -43,6 +43,18 @@ static void check_same(const struct envelope *a, const struct envelope *b)
         LAW(strcmp(a->recipients[i], b->recipients[i]) == 0);
 }
 
+/* Whether the text has the port in more digits than it needs: nothing else has two spellings. */
+static bool has_long_port(const char *bytes, size_t consumed)
+{
+    static const char client[] = "X-Envelope-Client: ";
+    const char *line = memmem(bytes, consumed, client, sizeof client - 1);
+    const char *port;
+
+    LAW(line != NULL);
+    port = strchr(line + sizeof client - 1, ' ') + 1;
+    return port[0] == '0' && port[1] != '\r';
+}
+
 /* What was read can be written, and reads the same again; a shorter text is not enough for it. */
 static void check_again(const struct envelope *envelope, const char *bytes, size_t consumed)
 {
@@ -55,6 +67,8 @@ static void check_again(const struct envelope *envelope, const char *bytes, size
     LAW(envelope_encode(envelope, &out) && !out.failed);
     LAW(envelope_parse(&again, out.data, out.length, &end, &why) == ENVELOPE_OK);
     LAW(end == out.length);
+    LAW((end == consumed && memcmp(out.data, bytes, consumed) == 0) ||
+        has_long_port(bytes, consumed));
     check_same(envelope, &again);
     envelope_free(&again);
     buffer_free(&out);

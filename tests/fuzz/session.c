@@ -288,6 +288,9 @@ static void play(const char *script, size_t length)
             at += 1 + happen(&client, script[at], argument, &lines_said);
         }
     }
+    client_due(client);
+    turn();
+    turn();
 }
 
 /* Nothing fails any more, clients say what they have left to say and read to the end: the server has
@@ -297,9 +300,11 @@ static void finish(void)
     world_heal();
     slow_disk = false;
     config.min_free = 0;
+    for (size_t i = 0; i < CLIENTS; i++)
+        clients[i].deaf = false;
+    turn();
     for (size_t turns = 0; turns < TURNS_MAX && server.connection_count > 0; turns++) {
         for (size_t i = 0; i < CLIENTS; i++) {
-            clients[i].deaf = false;
             client_due(&clients[i]);
             if (client_sent(&clients[i]))
                 client_half_close(&clients[i]);
@@ -309,6 +314,8 @@ static void finish(void)
             world_pass(1000);
     }
     LAW(server.connection_count == 0 && server.connections == NULL);
+    for (size_t i = 0; i < server.clients.bucket_count; i++)
+        LAW(server.clients.buckets[i] == NULL);
     stop();
     for (size_t turns = 0; turns < TURNS_MAX && uv_loop_alive(&loop); turns++) {
         turn();
