@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <linux/filter.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -33,6 +34,7 @@ struct listener_socket {
     uv_poll_t poll;
     int descriptor;
     bool inherited;
+    bool choosy; /* about hops: see drop_newcomers */
     struct listener *listener;
     struct listener_socket *next;
 };
@@ -96,6 +98,20 @@ static void pause_accepting(struct listener *listener, int error)
     uv_timer_start(&listener->retry, retry_cb, RETRY_MS, RETRY_MS);
 }
 
+/* Has packets dropped that have less than this left to go: 0, or an errno. */
+static int demand_hops(int descriptor, int least)
+{
+    int family, error;
+    socklen_t length = sizeof family;
+
+    if (getsockopt(descriptor, SOL_SOCKET, SO_DOMAIN, &family, &length) != 0)
+        return errno;
+    error = family == AF_INET6
+                ? setsockopt(descriptor, IPPROTO_IPV6, IPV6_MINHOPCOUNT, &least, sizeof least)
+                : setsockopt(descriptor, IPPROTO_IP, IP_MINTTL, &least, sizeof least);
+    return error != 0 ? errno : 0;
+}
+
 /* Accepts somebody, or passes over one whose connection broke: 0, or an errno. */
 static int accept_one(struct listener_socket *socket)
 {
@@ -107,6 +123,8 @@ static int accept_one(struct listener_socket *socket)
 
     if (descriptor < 0)
         return is_of_the_connection(errno) ? 0 : errno;
+    if (socket->choosy)
+        demand_hops(descriptor, 0);
     return listener->connect_cb(listener->owner, descriptor, (struct sockaddr *)&peer) ? 0 : ENOMEM;
 }
 
@@ -189,8 +207,14 @@ void listener_resume(struct listener *listener)
  * filter would be on that one's socket as well, since it is the same. */
 
 /* The filter sees the packet from the TCP header on, which has the flags in octet 13. What it lets
- * through it lets through whole. */
-static void drop_newcomers(int descriptor)
+ * through it lets through whole.
+ *
+ * There are kernels (6.18 is one) where a filter on a TCP socket takes CAP_NET_ADMIN, which smtpd does
+ * not have. The hops that a packet has left serve as well: a listening socket is asked about them when a
+ * SYN has come, and none has 255 that has passed a router or started with the usual 64 or 128. Who
+ * completes his handshake inherits the demand, and is relieved of it when he is accepted; what of his
+ * was dropped till then he sends again. */
+static void drop_newcomers(struct listener_socket *socket)
 {
     enum { FLAGS = 13, SYN = 0x02, ACK = 0x10, WHOLE = 0x40000 };
     struct sock_filter steps[] = {
@@ -201,9 +225,14 @@ static void drop_newcomers(int descriptor)
         BPF_STMT(BPF_RET | BPF_K, WHOLE),
     };
     const struct sock_fprog filter = {.len = sizeof steps / sizeof steps[0], .filter = steps};
+    int error;
 
-    if (setsockopt(descriptor, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter) != 0)
-        log_warn("no_filter", LOG_ERRNO(errno));
+    if (setsockopt(socket->descriptor, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter) == 0)
+        return;
+    error = demand_hops(socket->descriptor, 255);
+    socket->choosy = error == 0;
+    if (error != 0)
+        log_warn("no_filter", LOG_ERRNO(error));
 }
 
 unsigned listener_withdraw(struct listener *listener)
@@ -212,7 +241,7 @@ unsigned listener_withdraw(struct listener *listener)
 
     for (struct listener_socket *socket = listener->sockets; socket != NULL; socket = socket->next)
         if (!socket->inherited) {
-            drop_newcomers(socket->descriptor);
+            drop_newcomers(socket);
             steered = listener->shared;
         }
     return steered ? WITHDRAW_MS : 0;

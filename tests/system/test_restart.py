@@ -72,6 +72,7 @@ def test_a_shared_port(programs, spool):
             following = programs.smtpd(spool, **settings)
             some_letters(post)
             smtpd.stop()
+            assert not smtpd.log(event="no_filter")
             smtpd = following
     assert not smtpd.log(event="listening", inherited=1)
     post.check(spool)

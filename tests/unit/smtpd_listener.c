@@ -12,6 +12,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,6 +45,20 @@ int scripted_accept4(int descriptor, struct sockaddr *peer, socklen_t *length, i
     errno = errors[errors_used];
     errors_used += !(lasting && errors_used + 1 == error_count);
     return -1;
+}
+
+/* As on a kernel where a filter takes a privilege. */
+static bool no_filters;
+
+int scripted_setsockopt(int descriptor, int level, int option, const void *value,
+                        socklen_t length) __asm__("setsockopt");
+int scripted_setsockopt(int descriptor, int level, int option, const void *value, socklen_t length)
+{
+    if (no_filters && level == SOL_SOCKET && option == SO_ATTACH_FILTER) {
+        errno = EPERM;
+        return -1;
+    }
+    return (int)syscall(SYS_setsockopt, descriptor, level, option, value, length);
 }
 
 static void fail_with(int error, bool always)
@@ -115,7 +130,7 @@ static int begin_alone(void **state)
 {
     (void)state;
     accepted_count = accepted_by_other = refused_count = call_count = closed_count = 0;
-    no_memory = false;
+    no_memory = no_filters = false;
     fail_no_more();
     other = (struct listener){0};
     for (int i = 0; i < CLIENTS; i++)
@@ -363,6 +378,35 @@ static void newcomers_go_to_another_who_shares_the_port(void **state)
     assert_int_equal(accepted_by_other, NEWCOMERS);
 }
 
+static void newcomers_go_to_another_where_filters_are_not_to_be_had(void **state)
+{
+    no_filters = true;
+    newcomers_go_to_another_who_shares_the_port(state);
+}
+
+/* A client that starts with the most hops there are comes through, as one does whose handshake was
+ * under way, and his connection must not keep the demand. */
+static void who_comes_through_all_the_same_is_served(void **state)
+{
+    int most = 255, usual = 64;
+    char byte = 0;
+
+    (void)state;
+    no_filters = true;
+    start(&listener, true);
+    listener_withdraw(&listener);
+    clients[0] = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(setsockopt(clients[0], IPPROTO_IP, IP_TTL, &most, sizeof most), 0);
+    assert_int_equal(connect(clients[0], (struct sockaddr *)&address, sizeof address), 0);
+    assert_int_equal(setsockopt(clients[0], IPPROTO_IP, IP_TTL, &usual, sizeof usual), 0);
+    assert_int_equal(write(clients[0], "x", 1), 1);
+    run_until_accepted(1);
+    while (read(accepted[0], &byte, 1) < 0 && errno == EAGAIN)
+        uv_sleep(1);
+    assert_int_equal(byte, 'x');
+    listener_close(&listener);
+}
+
 /* Who was there before is served here. */
 static void who_waits_is_accepted_while_newcomers_go_elsewhere(void **state)
 {
@@ -422,6 +466,8 @@ int main(void)
         TEST(the_stop_does_not_wait_for_nobody),
         TEST(the_stop_does_not_wait_for_ever),
         ALONE(newcomers_go_to_another_who_shares_the_port),
+        ALONE(newcomers_go_to_another_where_filters_are_not_to_be_had),
+        ALONE(who_comes_through_all_the_same_is_served),
         ALONE(who_waits_is_accepted_while_newcomers_go_elsewhere),
         ALONE(who_waits_on_an_inherited_socket_waits_for_the_next_process),
     };
