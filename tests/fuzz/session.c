@@ -2,18 +2,27 @@
  * input is what clients say and what happens around them. Each run starts a server and stops it, and
  * leaves nothing behind: no connection, no counter, no descriptor, no file, no memory.
  *
- * The first octet of an input, a digit, chooses the settings. Then every octet is said by the present client,
- * but for these:
+ * The first octet of an input, a digit, chooses the settings. All others are said by the present
+ * client, but for these marks:
  *
- *     ~|  the end of a segment           ~1 … ~8  the next words are of this client
- *     ~.  a turn of the loop             ~h ~c    it will say no more; it is gone
- *     ~t ~m ~T  a second, a minute, five pass     ~p ~P  it stops reading, and reads again
- *     ~D  the disk takes its time        ~d ~e    it does a piece of work, or the next but one
- *     ~w ~y ~r  the next write, flush, rename fails  ~f  the disk is full, or no longer
- *     ~Ax the allocation behind x fails  ~L       says 16 KiB of lines
- *     ~H  SIGHUP                         ~S       SIGTERM
- *     ~V  begins TLS, where it may       ~n ~gx   ends it (close_notify), sends x beside it
- *     ~~  a tilde                        ~!       the octet 255
+ *     ~1 … ~8   what comes next is said by this client, which comes in
+ *     ~|        the end of a segment, and a turn of the loop, as behind every mark below
+ *     ~h ~c     the client will say no more; it is gone
+ *     ~p ~P     it stops reading; it reads again
+ *     ~V ~n     it begins TLS, if it was told to; it ends it (close_notify)
+ *     ~t ~m ~T  a second passes, a minute, five
+ *     ~D ~d ~e  from now on the disk takes its time; it does a piece of its work; the next but one
+ *     ~w ~r     the next write or rename fails
+ *     ~y ~z     the next flush fails; the next but one
+ *     ~f        the disk is full, or no longer
+ *     ~H ~S     SIGHUP; SIGTERM
+ *
+ * and, without a turn:
+ *
+ *     ~L        lines of 16 KiB in all
+ *     ~Ax       the allocation behind as many as the octet x says fails
+ *     ~gx       under TLS: the octet x, as it is
+ *     ~~ ~!     a tilde; the octet 255
  */
 #include "smtpd/connection.h"
 #include "smtpd/counters.h"
@@ -23,6 +32,7 @@
 #include "scratch.h"
 #include "session_client.h"
 #include "session_replay.h"
+#include "session_settings.h"
 #include "session_world.h"
 
 #include <arpa/inet.h>
@@ -31,39 +41,10 @@
 #include <limits.h>
 #include <signal.h>
 
-enum { SETTINGS = 7, CLIENTS = 8, LINES_MAX = 10, LINES_SIZE = 16 * 1024 };
+enum { CLIENTS = 8, LINES_MAX = 10, LINES_SIZE = 16 * 1024 };
 
 /* Turns of the loop after which everything has come to an end, with a second between two. */
 enum { TURNS_MAX = 400, TURNS_AT_ONCE = 4 };
-
-static char address[] = "127.0.0.1:0", every[] = "*", discarded[] = "discard.example",
-            bad[] = "bad.example", nobody[] = "nobody@t.example", balancers[] = "192.0.2.0/24";
-static char *addresses[] = {address}, *domains[] = {every}, *discard_domains[] = {discarded},
-            *reject_senders[] = {bad}, *reject_recipients[] = {nobody},
-            *proxy_clients[] = {balancers};
-
-/* Limits are low, so that an input of a few hundred octets comes to them. */
-static const struct config usual = {
-    .listen = {.items = addresses, .count = 1},
-    .port = -1,
-    .hostname = "mx.example",
-    .domains = {.items = domains, .count = 1},
-    .discard_domains = {.items = discard_domains, .count = 1},
-    .reject_senders = {.items = reject_senders, .count = 1},
-    .reject_recipients = {.items = reject_recipients, .count = 1},
-    .max_size = 150000,
-    .max_recipients = 4,
-    .max_connections = 100,
-    .max_connections_per_client = 2,
-    .max_errors = 8,
-    .max_messages = 5,
-    .max_junk = 12,
-    .error_delay = 1,
-    .timeout = 300,
-    .min_rate = 100,
-    .max_time = 3600,
-    .confine = CONFINE_OFF,
-};
 
 static char certificate[sizeof scratch_path + 8], key[sizeof scratch_path + 8];
 static struct config config;
@@ -72,40 +53,10 @@ static struct spool spool; /* the server's, seen from outside */
 static uv_loop_t loop;
 static struct client clients[CLIENTS];
 static char lines[LINES_SIZE];
-static int first_free; /* descriptor, before the server was started */
+static int first_free;         /* descriptor, before the server was started */
+static struct client *present; /* whose words come next */
+static unsigned lines_said;
 static bool slow_disk, told_to_stop;
-
-static void choose_settings(uint8_t choice)
-{
-    config = usual;
-    config.common.spool = scratch_path;
-    switch (choice) {
-    case 1: /* a busy server, and one of several */
-        config.reuseport = true;
-        config.max_connections = 8;
-        config.max_connections_per_client = 8;
-        break;
-    case 2: /* a suspicious one */
-        config.pregreet = 2;
-        config.min_rate = 0;
-        break;
-    case 3: /* one that takes all it is given */
-        config.max_errors = config.max_junk = config.max_messages = config.max_recipients = 40;
-        config.error_delay = 0;
-        break;
-    case 4: /* one behind load balancers: the first two clients are */
-        config.proxy_clients = (struct setting_list){.items = proxy_clients, .count = 1};
-        break;
-    case 5: /* one that offers TLS, and one that demands it: its clients know only TLS 1.2 */
-    case 6:
-        config.require_tls = choice == 6;
-        config.tls_cert = certificate;
-        config.tls_key = key;
-        break;
-    default:
-        break;
-    }
-}
 
 static int next_descriptor(void)
 {
@@ -116,13 +67,17 @@ static int next_descriptor(void)
     return descriptor;
 }
 
-static void begin(uint8_t choice)
+static void begin(unsigned choice)
 {
+    const struct settings_paths paths = {
+        .spool = scratch_path, .certificate = certificate, .key = key};
     struct sockaddr_in6 peer = {.sin6_family = AF_INET6, .sin6_port = htons(40000)};
 
     world_reset();
-    choose_settings(choice);
+    settings_choose(&config, choice, &paths);
     slow_disk = told_to_stop = false;
+    present = &clients[0];
+    lines_said = 0;
     first_free = next_descriptor();
     LAW(uv_loop_init(&loop) == 0);
     LAW(server_start(&server, &loop, &config) == 0);
@@ -175,53 +130,66 @@ static void stop(void)
     world_leave();
 }
 
-/* One of the marks listed above; `argument` is the octet behind it. How many octets more it took. */
-static size_t happen(struct client **client, char what, uint8_t argument, unsigned *lines_said)
+/* Marks that are words, or part of them. */
+static bool say(char mark, uint8_t argument)
 {
     static const char tilde = '~', high = '\xff';
 
-    switch (what) {
+    switch (mark) {
     case '~':
-        client_say(*client, &tilde, 1);
-        return 0;
+        client_say(present, &tilde, 1);
+        return true;
     case '!':
-        client_say(*client, &high, 1);
-        return 0;
+        client_say(present, &high, 1);
+        return true;
     case 'L':
-        if ((*lines_said)++ < LINES_MAX)
-            client_say(*client, lines, sizeof lines);
-        return 0;
+        if (lines_said++ < LINES_MAX)
+            client_say(present, lines, sizeof lines);
+        return true;
     case 'A':
         world_starve(argument);
-        return 1;
+        return true;
     case 'g':
-        client_garble(*client, (char)argument);
-        return 1;
+        client_garble(present, (char)argument);
+        return true;
     default:
-        break;
+        return false;
     }
-    client_due(*client);
-    if (what >= '1' && what < '1' + CLIENTS) {
-        *client = &clients[what - '1'];
-        come_in(*client);
-    }
-    switch (what) {
+}
+
+/* What the present client does when it has said what it had to say. */
+static void act(char mark)
+{
+    client_turn(present);
+    switch (mark) {
     case 'h':
-        client_turn(*client);
-        client_half_close(*client);
+        client_half_close(present);
         break;
     case 'c':
-        client_turn(*client);
-        client_go(*client);
+        client_go(present);
         break;
     case 'V':
-        client_turn(*client);
-        client_begin_tls(*client, config.require_tls);
+        client_begin_tls(present, config.require_tls);
         break;
     case 'n':
-        client_turn(*client);
-        client_end_tls(*client);
+        client_end_tls(present);
         break;
+    case 'p':
+    case 'P':
+        present->deaf = mark == 'p';
+        break;
+    default:
+        if (mark >= '1' && mark < '1' + CLIENTS) {
+            present = &clients[mark - '1'];
+            come_in(present);
+        }
+        break;
+    }
+}
+
+static void change_world(char mark)
+{
+    switch (mark) {
     case 't':
         world_pass(1000);
         break;
@@ -231,64 +199,70 @@ static size_t happen(struct client **client, char what, uint8_t argument, unsign
     case 'T':
         world_pass(300 * 1000);
         break;
-    case 'p':
-    case 'P':
-        (*client)->deaf = what == 'p';
-        break;
     case 'D':
         slow_disk = true;
         break;
     case 'd':
     case 'e':
-        client_turn(*client);
-        world_work(what == 'e' ? 1 : 0);
+        world_work(mark == 'e' ? 1 : 0);
         break;
     case 'w':
-        world_fail(WORLD_WRITE_FAILS);
+        world_fail(WORLD_WRITE_FAILS, 0);
         break;
     case 'y':
-        world_fail(WORLD_SYNC_FAILS);
+    case 'z':
+        world_fail(WORLD_SYNC_FAILS, mark == 'z' ? 1 : 0);
         break;
     case 'r':
-        world_fail(WORLD_RENAME_FAILS);
+        world_fail(WORLD_RENAME_FAILS, 0);
         break;
     case 'f':
         config.min_free = config.min_free == 0 ? LONG_MAX : 0;
         break;
-    case 'H':
-        world_enter();
-        server_reload(&server);
-        world_leave();
-        break;
-    case 'S':
-        stop();
-        break;
     default:
         break;
     }
+}
+
+static void tell_server(char mark)
+{
+    if (mark == 'S')
+        stop();
+    if (mark != 'H')
+        return;
+    world_enter();
+    server_reload(&server);
+    world_leave();
+}
+
+/* One of the marks listed above; `argument` is the octet behind it. How many octets it took. */
+static size_t happen(char mark, uint8_t argument)
+{
+    if (say(mark, argument))
+        return mark == 'A' || mark == 'g' ? 2 : 1;
+    client_due(present);
+    act(mark);
+    change_world(mark);
+    tell_server(mark);
     turn();
-    return 0;
+    return 1;
 }
 
 static void play(const char *script, size_t length)
 {
-    struct client *client = &clients[0];
-    unsigned lines_said = 0;
     size_t at = 0;
 
-    come_in(client);
+    come_in(present);
     while (at < length) {
         const char *mark = memchr(script + at, '~', length - at);
         size_t plain = mark != NULL ? (size_t)(mark - script) - at : length - at;
 
-        client_say(client, script + at, plain);
+        client_say(present, script + at, plain);
         at += plain + 1;
-        if (at < length) {
-            uint8_t argument = at + 1 < length ? (uint8_t)script[at + 1] : 0;
-            at += 1 + happen(&client, script[at], argument, &lines_said);
-        }
+        if (at < length)
+            at += happen(script[at], at + 1 < length ? (uint8_t)script[at + 1] : 0);
     }
-    client_due(client);
+    client_due(present);
     turn();
     turn();
 }
@@ -346,7 +320,7 @@ static size_t clear(enum queue_directory directory)
 
 static void check_conversations(void)
 {
-    struct replay replay = {.spool = &spool, .discarded = discarded};
+    struct replay replay = {.spool = &spool, .discarded = settings_discarded};
     bool balanced = config.proxy_clients.count > 0, known = true;
     size_t left;
 
@@ -371,7 +345,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size == 0)
         return 0;
-    begin((uint8_t)(data[0] - '0') % SETTINGS);
+    begin((uint8_t)(data[0] - '0') % SETTINGS_COUNT);
     play((const char *)data + 1, size - 1);
     finish();
     check_conversations();

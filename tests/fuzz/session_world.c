@@ -16,8 +16,8 @@ enum { WORK_MAX = 64, CLOCK_STARTS_MS = 1000 * 1000 };
 
 static uint64_t now;
 static bool inside;
-static bool faults[WORLD_FAULT_COUNT];
-static unsigned until_starved; /* 0: memory does not run out */
+/* Calls until one fails; 0: none will. */
+static unsigned until_fault[WORLD_FAULT_COUNT], until_starved;
 
 static struct {
     uv_work_t *request;
@@ -48,9 +48,9 @@ void world_pass(uint64_t milliseconds)
     now += milliseconds;
 }
 
-void world_fail(enum world_fault fault)
+void world_fail(enum world_fault fault, unsigned count)
 {
-    faults[fault] = true;
+    until_fault[fault] = count + 1;
 }
 
 void world_starve(unsigned count)
@@ -60,7 +60,7 @@ void world_starve(unsigned count)
 
 void world_heal(void)
 {
-    memset(faults, 0, sizeof faults);
+    memset(until_fault, 0, sizeof until_fault);
     until_starved = 0;
 }
 
@@ -112,14 +112,18 @@ bool world_work(unsigned which)
 
 /* The disk. It is memory, for which a flush has no meaning. */
 
+/* Counts a call; true when it is to fail. */
+static bool is_due(unsigned *until, int error)
+{
+    if (!inside || *until == 0)
+        return false;
+    errno = error;
+    return --*until == 0;
+}
+
 static bool fails(enum world_fault fault)
 {
-    bool failing = inside && faults[fault];
-
-    if (failing)
-        faults[fault] = false;
-    errno = ENOSPC;
-    return failing;
+    return is_due(&until_fault[fault], ENOSPC);
 }
 
 int fsync(int descriptor)
@@ -166,10 +170,7 @@ ssize_t pwritev2(int descriptor, const struct iovec *parts, int count, off_t off
 
 static bool starved(void)
 {
-    if (!inside || until_starved == 0)
-        return false;
-    errno = ENOMEM;
-    return --until_starved == 0;
+    return is_due(&until_starved, ENOMEM);
 }
 
 void *__real_malloc(size_t size);

@@ -23,8 +23,8 @@ void world_leave(void);
 /* Moves the clock that deadlines go by. */
 void world_pass(uint64_t milliseconds);
 
-/* The next such call fails: there is no space. */
-void world_fail(enum world_fault fault);
+/* The next such call behind `count` others fails: there is no space. */
+void world_fail(enum world_fault fault, unsigned count);
 
 /* The allocation behind `count` others fails. */
 void world_starve(unsigned count);
