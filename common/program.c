@@ -140,12 +140,15 @@ static void release_loop(void)
 
 static int program_run(const struct program *program)
 {
+    int code = program->prepare != NULL ? program->prepare(program->config) : EX_OK;
+    if (code != EX_OK)
+        return code;
     self.loop = uv_default_loop();
     catch_signals();
     const struct settings_common *common = program->config;
     metrics_start(self.loop, common->metrics_file, program->metrics);
 
-    int code = program->start(self.loop, program->config);
+    code = program->start(self.loop, program->config);
     if (code != EX_OK)
         return code;
     uv_run(self.loop, UV_RUN_DEFAULT);

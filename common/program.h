@@ -25,6 +25,9 @@ struct program {
 
     /* Checks what the settings table cannot: 0, or EX_CONFIG after saying why. May be NULL. */
     int (*check)(void *config);
+    /* What has to be done before there is a loop: 0, or a sysexits code after saying why. May be
+     * NULL. */
+    int (*prepare)(void *config);
     /* Starts the work on the loop: 0, or a sysexits code after saying why; what was begun then need
      * not be undone. */
     int (*start)(uv_loop_t *loop, void *config);

@@ -98,6 +98,12 @@ bool command_parse_chunk(struct slice argument, uint64_t *size, bool *last)
     return !*last || slice_equals_nocase(slice_trim_start(rest), slice_of("LAST"));
 }
 
+bool command_names_chunk(struct slice line)
+{
+    return slice_starts_nocase(line, slice_of("BDAT")) &&
+           (line.length == 4 || !ascii_is_alnum(line.start[4]));
+}
+
 bool command_is_proxy(struct slice line)
 {
     return slice_starts_nocase(line, slice_of("PROXY "));

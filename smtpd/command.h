@@ -42,6 +42,9 @@ struct command command_parse(struct slice line);
  * begins. */
 bool command_parse_chunk(struct slice argument, uint64_t *size, bool *last);
 
+/* True of a line that says BDAT, however wrongly: octets may follow that are no commands. */
+bool command_names_chunk(struct slice line);
+
 /* True of a line that begins a PROXY protocol header of version 1. */
 bool command_is_proxy(struct slice line);
 

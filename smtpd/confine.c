@@ -98,6 +98,13 @@ static bool is_done(const struct confine_plan *plan, const char *what, const cha
     return false;
 }
 
+/* Where this cannot be done confine_apply will say that it cannot. */
+void confine_prepare(const struct config *config)
+{
+    if (config->confine != CONFINE_OFF)
+        syscalls_refuse_rings();
+}
+
 /* The filter comes last: it refuses the calls of the other steps. */
 int confine_apply(const struct confine_plan *plan)
 {

@@ -43,6 +43,11 @@ struct confine_plan {
     size_t files_count;
 };
 
+/* To be called before there is a loop: libuv from 1.45 on gives each an io_uring, through which it
+ * goes on to change what it polls; a process that is confined later would have the ring, and end at
+ * the first use of it, which is refused. Without the right to make one libuv does without. */
+void confine_prepare(const struct config *config);
+
 /* What the settings ask for. The plan points into `config`. */
 struct confine_plan confine_plan(const struct config *config, const struct spool *spool);
 

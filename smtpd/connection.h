@@ -34,6 +34,7 @@ struct connection {
     struct wheel_entry deadline;
     struct pace pace;
     struct address client;
+    uint32_t since;  /* the tick in which the present waiting began */
     uint8_t waiting; /* enum waiting */
     bool reading;    /* libuv is */
     bool answered;   /* a reply was given since the deadline was last set */

@@ -10,6 +10,12 @@
 static struct config config;
 static struct server server;
 
+static int prepare(void *settings)
+{
+    confine_prepare(settings);
+    return EX_OK;
+}
+
 static int start(uv_loop_t *loop, void *settings)
 {
     struct confine_plan plan;
@@ -45,6 +51,7 @@ int main(int argc, char **argv)
         .config = &config,
         .metrics = &counters_set,
         .check = config_check,
+        .prepare = prepare,
         .start = start,
         .stop = stop,
         .reload = reload,

@@ -30,22 +30,20 @@ static bool is_crowded(size_t open, size_t limit)
     return limit >= PRESSURE_LEAST && open >= limit - limit / 8;
 }
 
-/* Fewer than 3/4 of `base`. With none open there is nobody who could go. */
-static bool is_relieved(size_t open, size_t base)
+/* Fewer than 3/4; and where a limit is too small for a crowd, any number. */
+static bool is_relieved(size_t open, size_t limit)
 {
-    return open == 0 || open < base - base / 4;
+    return limit < PRESSURE_LEAST || open < limit - limit / 4;
 }
 
 bool pressure_update(struct pressure *pressure, size_t open, size_t limit, bool descriptors_out)
 {
     bool was = pressure->on;
 
-    if (descriptors_out || is_crowded(open, limit)) {
-        pressure->base = descriptors_out ? open : limit;
+    if (descriptors_out || is_crowded(open, limit))
         pressure->on = true;
-    } else if (pressure->on) {
-        pressure->on = !is_relieved(open, pressure->base);
-    }
+    else if (pressure->on)
+        pressure->on = !is_relieved(open, limit);
     return pressure->on != was;
 }
 

@@ -5,7 +5,8 @@
  * and is over when fewer than 3/4 are: the limits do not change with every client. A server of
  * fewer than PRESSURE_LEAST connections has no eighth to keep free: it would be under pressure
  * whenever it works, with one of its one connection open. There only the want of descriptors
- * counts. */
+ * counts. How many connections there are descriptors for nobody can say, so that kind of pressure
+ * lasts for as long as the caller says so. */
 #ifndef SMTPD_PRESSURE_H
 #define SMTPD_PRESSURE_H
 
@@ -26,17 +27,15 @@ struct pressure_limits {
 struct pressure {
     struct pressure_limits calm;
     struct pressure_limits tight;
-    size_t base; /* pressure is over with fewer than 3/4 of this many */
     bool on;
 };
 
 /* No pressure; `calm` are the limits of the settings. */
 void pressure_init(struct pressure *pressure, const struct pressure_limits *calm);
 
-/* To be asked whenever a connection was opened or closed: `open` are, and `limit` may be.
- * `descriptors_out`: the last try to accept one failed for want of a descriptor (or memory). Then
- * the number open is all that there can be, whatever the limit says, and pressure is over when a
- * quarter of them have gone and descriptors are there again. True when the limits changed. */
+/* To be asked whenever a connection was opened or closed, and now and then: `open` are, and `limit`
+ * may be. `descriptors_out`: connections could not be accepted for want of descriptors (or memory), now
+ * or a short time ago. True when the limits changed. */
 bool pressure_update(struct pressure *pressure, size_t open, size_t limit, bool descriptors_out);
 
 /* Those in force: each the setting's, or under pressure what is tighter. */

@@ -17,6 +17,9 @@
  * the log, the sockets we listen on, and connections that are refused need the rest. */
 enum { DESCRIPTORS_EACH = 2, DESCRIPTORS_OTHER = 40 };
 
+/* How long the want of descriptors tightens the limits after it was last felt. */
+enum { DESCRIPTORS_HOLD_MS = 30000 };
+
 /* What is in flight when the program is told to stop has this long, so that of PROGRAM_STOP_SECONDS
  * there is left what a farewell takes, and a second for whatever is late. */
 enum { STOP_MS = (PROGRAM_STOP_SECONDS - 1) * 1000 - WAITING_FAREWELL_MS };
@@ -110,12 +113,22 @@ static void set_pressed_rules(struct server *server)
     server->rules.delay_errors = limits->error_delay > 0;
 }
 
+/* Descriptors that came back may be gone again at once. */
+static bool lacks_descriptors(struct server *server)
+{
+    uint64_t now = uv_now(server->loop);
+
+    if (server->listener.paused)
+        server->relieved = now + DESCRIPTORS_HOLD_MS;
+    return now < server->relieved;
+}
+
 void server_feel_pressure(struct server *server)
 {
     const struct pressure_limits *limits;
 
     if (!pressure_update(&server->pressure, server->connection_count, server->connection_limit,
-                         server->listener.paused))
+                         lacks_descriptors(server)))
         return;
     limits = pressure_limits(&server->pressure);
     set_pressed_rules(server);

@@ -33,6 +33,7 @@ struct server {
     struct tls_context *tls; /* NULL: no STARTTLS */
     struct networks proxies; /* peers that speak PROXY protocol */
     struct pressure pressure;
+    uint64_t relieved; /* when descriptors will have been there for a while, in uv_now */
     struct spool spool;
     struct committer committer;
     struct listener listener;

@@ -246,6 +246,8 @@ static void take_command(struct session *session, struct slice line, bool more)
     struct command command = command_parse(line);
     enum session_event event = events[command.verb];
 
+    if (event == EVENT_MALFORMED && command_names_chunk(line))
+        event = EVENT_BAD_CHUNK;
     if (is_second_header(session, line)) {
         session->host->noted(session, NOTE_SECOND_HEADER, line);
         event = EVENT_SECOND_HEADER;
@@ -274,7 +276,8 @@ static size_t take_line(struct session *session, const char *bytes, size_t lengt
         line_reset(&session->line);
         break;
     case LINE_BAD:
-        step_and_stop(session, EVENT_BAD_LINE_END, text, REPLY_UNSET, text);
+        step_and_stop(session, command_names_chunk(text) ? EVENT_BAD_CHUNK : EVENT_BAD_LINE_END,
+                      text, REPLY_UNSET, text);
         line_reset(&session->line);
         break;
     case LINE_TOO_LONG:

@@ -9,8 +9,7 @@
  *
  * - An unknown call is answered ENOSYS, as by a kernel without it. Libraries are written for older
  *   kernels and then take what they took before: pthread_create clone instead of clone3 (whose
- *   flags lie in memory, where no filter sees them), libuv epoll instead of io_uring. EPERM would be
- *   taken for the truth.
+ *   flags lie in memory, where no filter sees them). EPERM would be taken for the truth.
  * - Beside a call stands the one that replaces it, where it can do no more.
  * - Nobody is killed for asking. A call that fails is logged by whoever made it, and a message that
  *   suffers is answered 4xx.
@@ -264,4 +263,16 @@ const char *syscalls_apply(void)
 
     seccomp_release(filter);
     return reason;
+}
+
+const char *syscalls_refuse_rings(void)
+{
+    static const struct row ring = {.calls = "io_uring_setup"};
+    scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
+    int error = filter != NULL ? add_row(filter, SCMP_ACT_ERRNO(ENOSYS), &ring) : -ENOMEM;
+
+    if (error == 0)
+        error = seccomp_load(filter);
+    seccomp_release(filter);
+    return error == 0 ? NULL : log_errno_text(-error);
 }

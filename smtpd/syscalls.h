@@ -6,4 +6,7 @@
  * (valid until the next call of log_errno_text). */
 const char *syscalls_apply(void);
 
+/* Refuses to make an io_uring, as a kernel without it does, and nothing else. The same. */
+const char *syscalls_refuse_rings(void);
+
 #endif

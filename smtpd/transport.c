@@ -13,9 +13,10 @@
 #include <string.h>
 #include <sys/socket.h>
 
-/* What is read at once while commands are expected. Input that has to wait behind one of them is
- * kept, so this is what a client can make us keep. */
-enum { COMMAND_READ_SIZE = 4096 };
+/* What is read at once. Input that has to wait behind a command is kept, and a client can see to it
+ * that much waits for long; so this is little while commands are expected, and where many are
+ * connected, each has its share of KEPT_MAX, in content too. */
+enum { COMMAND_READ_SIZE = 4096, KEPT_MAX = 64 * 1024 * 1024 };
 
 struct transport_input {
     size_t start, length;
@@ -81,14 +82,18 @@ void transport_shutdown(struct connection *connection)
 static void alloc_cb(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer)
 {
     struct connection *connection = handle->data;
+    size_t share = KEPT_MAX / connection->server->connection_count;
     size_t room = COMMAND_READ_SIZE;
 
-    /* No more is read than can be used: TCP is the queue. */
     (void)suggested;
-    if (session_in_content(&connection->session))
-        room = SERVER_READ_SIZE;
+    if (session_in_content(&connection->session) && share > room)
+        room = share < SERVER_READ_SIZE ? share : SERVER_READ_SIZE;
+    /* No more is read than can be used: TCP is the queue. But where the room has shrunk to nothing
+     * since reading began, libuv would take an empty buffer for an error. */
     if (connection->message != NULL && message_room(connection->message) < room)
         room = message_room(connection->message);
+    if (room == 0)
+        room = COMMAND_READ_SIZE;
     /* Nothing can be had of a record before it is whole. */
     if (connection->tls != NULL && room < TLS_RECORD_MAX)
         room = TLS_RECORD_MAX;
@@ -155,7 +160,7 @@ bool transport_begin_tls(struct connection *connection)
 
 void transport_end_tls(struct connection *connection)
 {
-    if (connection->tls == NULL || connection->tls_ended || !tls_established(connection->tls))
+    if (connection->tls == NULL || !tls_established(connection->tls))
         return;
     tls_end(connection->tls, &connection->server->records);
     send_bytes(connection, &connection->server->records);
@@ -179,7 +184,8 @@ void transport_fail_tls(struct connection *connection, const char *reason)
     counters_add(connection->session.secure ? COUNTER_TLS_BROKEN : COUNTER_TLS_FAILED, 1);
     log_info(connection->session.secure ? "tls_broken" : "tls_failed", LOG_TEXT("client", client),
              LOG_TEXT("helo", connection->session.helo), LOG_TEXT("reason", reason));
-    session_event(&connection->session, EVENT_TLS_FAILED, REPLY_UNSET);
+    session_event(&connection->session,
+                  connection->session.secure ? EVENT_HANGUP : EVENT_TLS_FAILED, REPLY_UNSET);
     connection_close(connection);
 }
 

@@ -36,6 +36,7 @@ void waiting_set(struct connection *connection, enum waiting waiting)
         return;
     connection->waiting = (uint8_t)waiting;
     connection->answered = false;
+    connection->since = server_tick(now);
     switch (waiting) {
     case WAITING_NOTHING:
         wheel_remove(&server->wheel, &connection->deadline);
@@ -76,6 +77,19 @@ void waiting_tighten(struct connection *connection)
         set_deadline(connection, latest);
 }
 
+/* The limits were tightened when the deadline was set, and are no more: there is time left. Sets the
+ * deadline then. */
+static bool has_time_left(struct connection *connection)
+{
+    uint64_t end =
+        (uint64_t)connection->since * SERVER_TICK_MS + pace_limits(connection->server).timeout;
+
+    if (uv_now(connection->server->loop) >= end)
+        return false;
+    set_deadline(connection, end);
+    return true;
+}
+
 static void judge_pace(struct connection *connection)
 {
     const struct pace_limits limits = pace_limits(connection->server);
@@ -111,6 +125,8 @@ void waiting_due_cb(struct wheel_entry *entry)
         connection_proceed(connection);
         break;
     case WAITING_COMMAND:
+        if (has_time_left(connection))
+            break;
         if (connection->session.state == SESSION_HANDSHAKE) {
             transport_fail_tls(connection, "timeout");
             break;
@@ -128,6 +144,9 @@ void waiting_due_cb(struct wheel_entry *entry)
             connection_close(connection);
         break;
     case WAITING_WRITE:
+        if (!has_time_left(connection))
+            connection_close(connection);
+        break;
     case WAITING_FAREWELL:
         connection_close(connection);
         break;
