@@ -43,8 +43,9 @@
 
 enum { CLIENTS = 8, LINES_MAX = 10, LINES_SIZE = 16 * 1024 };
 
-/* Turns of the loop after which everything has come to an end, with a second between two. */
-enum { TURNS_MAX = 400, TURNS_AT_ONCE = 4 };
+/* Turns of the loop after which everything has come to an end, with a second between two: delays and
+ * farewells are over, and nobody who hung up is waited for as if he were silent (SMTPD_TIMEOUT). */
+enum { TURNS_MAX = 100, TURNS_AT_ONCE = 4 };
 
 static char certificate[sizeof scratch_path + 8], key[sizeof scratch_path + 8];
 static struct config config;
