@@ -64,7 +64,8 @@ def pytest_generate_tests(metafunc):
 
 @pytest.fixture(scope="module")
 def transport(request):
-    """How sessions are held: "plain", or "tls", behind STARTTLS. The checklist is tried both ways."""
+    """How sessions are held: "plain", or "tls", behind STARTTLS. The checklist is tried both
+    ways."""
     return getattr(request, "param", "plain")
 
 

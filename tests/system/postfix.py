@@ -35,7 +35,7 @@ def unpack():
         done = subprocess.run(["apt-get", "-qq", "download", "postfix"], cwd=fresh, text=True,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120)
         packages = list(fresh.glob("postfix_*.deb"))
-        assert packages, ("smtp-source is neither installed nor to be had: `apt-get download postfix` "
-                          f"said: {done.stdout}")
+        assert packages, ("smtp-source is neither installed nor to be had: "
+                          f"`apt-get download postfix` said: {done.stdout}")
         subprocess.run(["dpkg", "-x", packages[0], fresh], check=True)
         fresh.rename(UNPACKED)

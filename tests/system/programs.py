@@ -224,8 +224,8 @@ class Smtpd(Program):
 
 
 class Programs:
-    """Everything one test, or one module, starts. `pair`: the certificate behind which every session
-    with smtpd is held (tlsfiles.Pair); None: they are held in the clear."""
+    """Everything one test, or one module, starts. `pair`: the certificate behind which every
+    session with smtpd is held (tlsfiles.Pair); None: they are held in the clear."""
 
     def __init__(self, pair=None):
         self.started = []

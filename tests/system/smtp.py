@@ -119,9 +119,9 @@ class Client:
     # Sending
 
     def send(self, data, *, sizes=None, pause=0.0):
-        """Sends bytes (text becomes Latin-1). `sizes` cuts them into segments, or into TLS records:
-        a number for equal pieces, or a list of lengths, the rest going last; `pause` seconds between
-        two."""
+        """Sends bytes (text becomes Latin-1). `sizes` cuts them into segments, or into TLS
+        records: a number for equal pieces, or a list of lengths, the rest going last; `pause`
+        seconds between two."""
         data = data.encode("latin-1") if isinstance(data, str) else data
         for number, piece in enumerate(pieces(data, sizes)):
             if number and pause:

@@ -4,6 +4,8 @@ import pathlib
 import re
 
 import transport
+from cluster import ROOT
+from vulnerabilities import TESTS, Absent
 
 HERE = pathlib.Path(__file__).parent
 
@@ -30,10 +32,30 @@ def test_every_named_row_exists():
 
 
 def test_what_is_tried_once_exists():
-    """An exception from the rule that all is tried in the clear and under TLS is about some test."""
+    """An exception from the rule that all is tried both ways is about some test."""
     tests = [name for path in HERE.glob("test_*.py")
              for name in re.findall(r"^def (test_d\d+_\w+)", path.read_text(), re.M)]
     for prefix in transport.ONCE:
         assert any(name.startswith(f"test_{prefix}") for name in tests), prefix
     both = [name for name in tests if transport.both(name)]
     assert len(both) > len(tests) / 2
+
+
+def test_every_vulnerability_has_a_test():
+    rows = re.findall(r"^\| (V-\d\d) \|", (HERE / "checklist.md").read_text(), re.M)
+    assert rows == sorted(TESTS) and len(rows) > 20
+    for row, tests in TESTS.items():
+        if isinstance(tests, Absent):
+            # The day the program comes, this asks for the test.
+            assert tests.program not in programs(), row
+            continue
+        for test in tests:
+            file, _, function = test.partition("::")
+            path = ROOT / file if file.startswith("tests/") else HERE / file
+            assert path.is_file(), (row, test)
+            assert not function or f"def {function}(" in path.read_text(), (row, test)
+
+
+def programs():
+    """The names of what the Makefile builds."""
+    return re.search(r"^PROGRAMS\s*:= (.*)$", (ROOT / "Makefile").read_text(), re.M)[1].split()

@@ -44,11 +44,13 @@ def test_d8_09_talk_before_the_greeting(programs, spool, tmp_path):
     assert counted(metrics, "early_talkers") == 1
 
 
-@pytest.mark.parametrize("spoken", [b"E", b"EHLO c.example\r\n", b"\r\n", b"\x16\x03\x01", b"x" * 100_000])
+@pytest.mark.parametrize("spoken",
+                         [b"E", b"EHLO c.example\r\n", b"\r\n", b"\x16\x03\x01", b"x" * 100_000])
 def test_d8_09_talk_before_the_greeting_is_refused(programs, spool, tmp_path, spoken):
     metrics = tmp_path / "metrics"
     smtpd = programs.smtpd(spool, METRICS_FILE=metrics, **REFUSING)
-    with smtp.Client(smtpd.address, source="127.0.0.9") as early, smtp.Client(smtpd.address) as patient:
+    here = smtpd.address
+    with smtp.Client(here, source="127.0.0.9") as early, smtp.Client(here) as patient:
         start = time.monotonic()
         early.send(spoken)
         early.reply(554, "5.5.1")
@@ -161,7 +163,8 @@ def test_d8_09_pipelining_in_turn_is_welcome(programs, spool):
         client.send("x\r\n.\r\n" + group + "DATA\r\n")
         for code in (250, 250, 250, 354):
             client.reply(code)
-        client.send(b"y\r\n.\r\n" + group.encode() + smtp.bdat(b"a") + smtp.bdat(b"b", last=True) + b"QUIT\r\n")
+        client.send(b"y\r\n.\r\n" + group.encode() + smtp.bdat(b"a") + smtp.bdat(b"b", last=True)
+                    + b"QUIT\r\n")
         for code in (250, 250, 250, 250, 250, 221):
             client.reply(code)
         client.expect_close()
@@ -172,7 +175,8 @@ def test_d8_09_pipelining_in_turn_is_welcome(programs, spool):
 def test_d8_09_each_in_a_segment_of_its_own_is_no_fault(programs, spool):
     smtpd = programs.smtpd(spool, **REFUSING)
     with smtpd.session("G") as client:
-        for line in ("HELO c.example", "NOOP", "VRFY b", "MAIL FROM:<a@c.example>", "RCPT TO:<b@t.example>",
+        for line in ("HELO c.example", "NOOP", "VRFY b", "MAIL FROM:<a@c.example>",
+                     "RCPT TO:<b@t.example>",
                      "DATA"):
             client.send(line + "\r\n", sizes=3, pause=0.002)
             client.reply(bare=line.startswith("HELO"))

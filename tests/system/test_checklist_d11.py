@@ -82,7 +82,8 @@ def test_d11_02_words_in_any_case(smtpd, stored):
 
 
 @pytest.mark.parametrize("body", [
-    b"x\r\n.\r\n..y", b".\r\n", b"..", b"\r\n.\r\n", b".", b"\r\n", bytes(range(256)), b"\n.\n", b"\r.\r",
+    b"x\r\n.\r\n..y", b".\r\n", b"..", b"\r\n.\r\n", b".", b"\r\n", bytes(range(256)), b"\n.\n",
+    b"\r.\r",
     b"no line end", b"BDAT 3 LAST\r\nQUIT\r\n",
 ], ids=repr)
 @pytest.mark.parametrize("sizes", [None, 1], ids=["whole", "bytewise"])
@@ -161,7 +162,8 @@ def test_d11_04_large_chunks_in_small_memory(programs, spool, size):
 @pytest.mark.parametrize("last", [False, True])
 def test_d11_05_octets_of_an_unwanted_chunk_are_no_commands(smtpd, stored, at, code, last):
     with smtpd.session(at) as client:
-        client.send(bdat(b"NOOP\n", last) + b"NOOP\r\n" + bdat(b"QUIT\r\nRSET\r\n", last) + bdat(b"", last)
+        client.send(bdat(b"NOOP\n", last) + b"NOOP\r\n" + bdat(b"QUIT\r\nRSET\r\n", last)
+                    + bdat(b"", last)
                     + b"NOOP\r\n")
         client.reply(code, "5.5.1")
         client.reply(250, "2.0.0")
@@ -177,7 +179,8 @@ def test_d11_05_octets_of_an_unwanted_chunk_are_no_commands(smtpd, stored, at, c
 def test_d11_05_after_refused_recipients(programs, spool):
     smtpd = programs.smtpd(spool, SMTPD_REJECT_RECIPIENTS="bad@")
     with smtpd.session("M") as client:
-        client.send(b"RCPT TO:<bad@t.example>\r\n" + bdat(b"NOOP\r\n") + bdat(b"RSET\r\n", last=True)
+        client.send(b"RCPT TO:<bad@t.example>\r\n" + bdat(b"NOOP\r\n")
+                    + bdat(b"RSET\r\n", last=True)
                     + b"NOOP\r\n")
         client.reply(550, "5.1.1")
         client.reply((503, 554), "5.5.1")
@@ -204,7 +207,8 @@ def test_d11_06_other_commands_between_chunks(smtpd, stored, line):
 
 def test_d11_07_chunk_after_the_last(smtpd, stored):
     with smtpd.session("R") as client:
-        client.send(bdat(b"abc", last=True) + bdat(b"abc") + bdat(b"NOOP\r\n", last=True) + b"NOOP\r\n")
+        client.send(bdat(b"abc", last=True) + bdat(b"abc") + bdat(b"NOOP\r\n", last=True)
+                    + b"NOOP\r\n")
         id = client.reply(250, "2.0.0").id
         client.reply(503, "5.5.1")
         client.reply(503, "5.5.1")
@@ -217,7 +221,8 @@ def test_d11_07_chunk_after_the_last(smtpd, stored):
 def test_d11_08_too_big_chunk(programs, spool, first, size):
     smtpd = programs.smtpd(spool, SMTPD_MAX_SIZE=size)
     with smtpd.session("R") as client:
-        client.send(bdat(b"x" * first) + bdat(b"NOOP\r\n") + bdat(b"RSET\r\n", last=True) + b"NOOP\r\n")
+        client.send(bdat(b"x" * first) + bdat(b"NOOP\r\n") + bdat(b"RSET\r\n", last=True)
+                    + b"NOOP\r\n")
         client.reply(552, "5.3.4")
         client.reply(503, "5.5.1")
         client.reply(503, "5.5.1")
@@ -244,11 +249,13 @@ def test_d11_08_too_big_by_the_second_chunk(programs, spool):
 def test_d11_08_exactly_the_limit(programs, spool):
     smtpd = programs.smtpd(spool, SMTPD_MAX_SIZE=1000)
     with smtpd.session("R") as client:
-        assert sent(client, spool, b"." * 600, b"\r\n" * 200, b"").body == b"." * 600 + b"\r\n" * 200
+        message = sent(client, spool, b"." * 600, b"\r\n" * 200, b"")
+    assert message.body == b"." * 600 + b"\r\n" * 200
 
 
 @pytest.mark.parametrize("call, error, code, enhanced", [
-    ("write", "EIO", 451, "4.3.0"), ("write", "ENOSPC", 452, "4.3.1"), ("rename", "EIO", 451, "4.3.0"),
+    ("write", "EIO", 451, "4.3.0"), ("write", "ENOSPC", 452, "4.3.1"),
+    ("rename", "EIO", 451, "4.3.0"),
 ])
 @pytest.mark.parametrize("size", [100, 3_000_000], ids=["small", "large"])
 def test_d11_08_disk_that_fails(programs, spool, faults, call, error, code, enhanced, size):
@@ -292,7 +299,8 @@ def test_d11_09_hello_between_chunks(smtpd, stored, hello):
     assert len(stored.new()) == 1
 
 
-MALFORMED = ["BDAT", "BDAT ", "BDAT x", "BDAT -1", "BDAT +1", "BDAT 1 LASTX", "BDAT 1 LAS", "BDAT LAST",
+MALFORMED = ["BDAT", "BDAT ", "BDAT x", "BDAT -1", "BDAT +1", "BDAT 1 LASTX", "BDAT 1 LAS",
+             "BDAT LAST",
              "BDAT 1 LAST x", "BDAT 1LAST", "BDAT 0x10", "BDAT 1.0", "BDAT 18446744073709551616",
              "BDAT 99999999999999999999999 LAST", "BDAT 1 2", "BDAT ,1"]
 
@@ -346,7 +354,8 @@ def test_d11_11_size_is_believed(smtpd, stored, size, last):
 
 
 @pytest.mark.parametrize("chunks", [b"BDAT 10 LAST\r\nabc", b"BDAT 3\r\nabc", b"BDAT 10 LAST\r\n",
-                                    b"BDAT 3\r\nabcBDAT 10 LAST\r\nabc", b"BDAT 3\r\nabcBDAT 0 LAST\r",
+                                    b"BDAT 3\r\nabcBDAT 10 LAST\r\nabc",
+                                    b"BDAT 3\r\nabcBDAT 0 LAST\r",
                                     b"BDAT 3000000 LAST\r\n" + b"x" * 2_999_999], ids=range(6))
 @pytest.mark.parametrize("end", ["half_close", "reset", "close"])
 def test_d11_12_lost_connection(smtpd, stored, chunks, end):

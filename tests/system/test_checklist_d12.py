@@ -179,7 +179,8 @@ def test_d12_07_hello_needed_again(smtpd, client_tls, line):
         client.to("E").mail()
 
 
-@pytest.mark.parametrize("hello, protocol", [("EHLO c.example", "ESMTPS"), ("HELO c.example", "SMTP")])
+@pytest.mark.parametrize("hello, protocol",
+                         [("EHLO c.example", "ESMTPS"), ("HELO c.example", "SMTP")])
 def test_d12_07_either_hello(smtpd, stored, client_tls, hello, protocol):
     # RFC 3848 has no word for HELO behind STARTTLS.
     with smtpd.session("E") as client:
@@ -188,7 +189,8 @@ def test_d12_07_either_hello(smtpd, stored, client_tls, hello, protocol):
         assert stored.message(client.mail()).protocol == protocol
 
 
-INJECTED = [b"NOOP\r\n", b"MAIL FROM:<x@y>\r\n", b"EHLO evil.example\r\nMAIL FROM:<evil@c.example>\r\n"
+INJECTED = [b"NOOP\r\n", b"MAIL FROM:<x@y>\r\n",
+            b"EHLO evil.example\r\nMAIL FROM:<evil@c.example>\r\n"
             b"RCPT TO:<victim@t.example>\r\nDATA\r\nx\r\n.\r\n", b"NO", b"\r\n", b"\0", b"QUIT\r\n",
             b"BDAT 1000\r\n", b"x" * 3000, b"STARTTLS\r\n", b"AUTH PLAIN AAAA\r\nRSET\r\n"]
 
@@ -251,7 +253,8 @@ def test_d12_12_required(programs, spool, pair, client_tls):
     with smtpd.session("G") as client:
         client.command("NOOP", 250, "2.0.0")
         assert "STARTTLS" in client.ehlo()
-        for line in ("MAIL FROM:<a@c.example>", "RCPT TO:<b@t.example>", "DATA", "RSET", "VRFY b", "HELP",
+        for line in ("MAIL FROM:<a@c.example>", "RCPT TO:<b@t.example>", "DATA", "RSET", "VRFY b",
+                     "HELP",
                      "HELO c.example", "EXPN x"):
             client.command(line, 530, "5.7.0")
         client.alive()

@@ -28,13 +28,16 @@ def open_connections(metrics):
             return float(value)
 
 
-GARBAGE = [b"EHLO c.example\r\nNOOP\r\n", b"\x00" * 100, b"\xff" * 20_000, b"GET / HTTP/1.1\r\n\r\n",
-           b"\x16\x03\x01\xff\xff" + b"x" * 100_000, b"\x16\x03\x01\x00\x00", b"\x15\x03\x01\x00\x02\x02\x28",
+GARBAGE = [b"EHLO c.example\r\nNOOP\r\n", b"\x00" * 100, b"\xff" * 20_000,
+           b"GET / HTTP/1.1\r\n\r\n",
+           b"\x16\x03\x01\xff\xff" + b"x" * 100_000, b"\x16\x03\x01\x00\x00",
+           b"\x15\x03\x01\x00\x02\x02\x28",
            b"\x16\x03\x01\x40\x00\x01\x00\x3f\xfc" + b"\0" * 16_380, b"\x80\x2e\x01\x03\x01"]
 
 
 @pytest.mark.parametrize("garbage", GARBAGE, ids=lambda octets: repr(octets[:12]))
-@pytest.mark.parametrize("hello", [b"", client_hello()[:100], client_hello()], ids=["", "half", "hello"])
+@pytest.mark.parametrize("hello", [b"", client_hello()[:100], client_hello()],
+                         ids=["", "half", "hello"])
 def test_d12_10_garbage(programs, spool, pair, garbage, hello):
     smtpd = programs.smtpd(spool, SMTPD_MAX_CONNECTIONS=2, SMTPD_TIMEOUT=2, **pair.settings())
     clients = [smtpd.session("E") for _ in range(2)]
@@ -148,7 +151,8 @@ def old_client(version):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1, ssl.TLSVersion.TLSv1_2],
+@pytest.mark.parametrize("version",
+                         [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1, ssl.TLSVersion.TLSv1_2],
                          ids=lambda version: version.name)
 def test_d12_13_old_versions(programs, spool, tmp_path, version):
     pair = tlsfiles.make(tmp_path, "rsa")
@@ -167,7 +171,8 @@ def test_d12_13_old_versions(programs, spool, tmp_path, version):
 def test_d12_13_no_renegotiation(smtpd):
     """OpenSSL's own client begins one when it reads a line with an R."""
     client = subprocess.Popen(
-        ["openssl", "s_client", "-starttls", "smtp", "-connect", f"127.0.0.1:{smtpd.port}", "-tls1_2"],
+        ["openssl", "s_client", "-starttls", "smtp", "-connect", f"127.0.0.1:{smtpd.port}",
+         "-tls1_2"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         client.stdin.write("R\n")

@@ -109,7 +109,8 @@ def test_d13_05_auth_is_not_offered(smtpd, line):
         client.command("MAIL FROM:<a@c.example> AUTH=<>", 250)
 
 
-@pytest.mark.parametrize("line", ["XCLIENT ADDR=1.2.3.4", "XCLIENT NAME=x PORT=1", "XFORWARD ADDR=1.2.3.4",
+@pytest.mark.parametrize("line",
+                         ["XCLIENT ADDR=1.2.3.4", "XCLIENT NAME=x PORT=1", "XFORWARD ADDR=1.2.3.4",
                                   "XCLIENT"])
 def test_d13_09_xclient(smtpd, stored, line):
     with smtpd.session("G") as client:

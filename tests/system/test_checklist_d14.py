@@ -17,7 +17,8 @@ MIB = 1 << 20
 KIB = 1 << 10
 
 
-@pytest.mark.parametrize("line, code", [("FOO", 500), ("", 500), ("MAIL FROM:a", 501), ("EXPN x", 502),
+@pytest.mark.parametrize("line, code",
+                         [("FOO", 500), ("", 500), ("MAIL FROM:a", 501), ("EXPN x", 502),
                                         ("DATA", 503), ("MAIL FROM:<a@c.example> X=1", 555)])
 def test_d14_01_error_limit(programs, spool, line, code):
     smtpd = programs.smtpd(spool, SMTPD_ERROR_DELAY=0)
@@ -30,7 +31,8 @@ def test_d14_01_error_limit(programs, spool, line, code):
 
 
 def test_d14_01_refused_recipients_are_errors(programs, spool):
-    smtpd = programs.smtpd(spool, SMTPD_ERROR_DELAY=0, SMTPD_MAX_ERRORS=5, SMTPD_REJECT_RECIPIENTS="bad@")
+    smtpd = programs.smtpd(spool, SMTPD_ERROR_DELAY=0, SMTPD_MAX_ERRORS=5,
+                           SMTPD_REJECT_RECIPIENTS="bad@")
     with smtpd.session("R") as client:
         client.send("RCPT TO:<bad@t.example>\r\n" * 10)
         for _ in range(4):
@@ -156,9 +158,11 @@ def behind_proxy(smtpd, address):
 
 
 def test_d14_04_a_client_is_an_ipv6_network(programs, spool):
-    """The loopback has one address of IPv6, so that those of a network come through a load balancer."""
-    smtpd = programs.smtpd(spool, SMTPD_MAX_CONNECTIONS_PER_CLIENT=3, SMTPD_PROXY_CLIENTS="127.0.0.1")
-    inside = [behind_proxy(smtpd, f"2001:db8:1:2:{number:x}::{number + 1:x}") for number in range(3)]
+    """The loopback has one address of IPv6: those of a network come through a load balancer."""
+    smtpd = programs.smtpd(spool, SMTPD_MAX_CONNECTIONS_PER_CLIENT=3,
+                           SMTPD_PROXY_CLIENTS="127.0.0.1")
+    inside = [behind_proxy(smtpd, f"2001:db8:1:2:{number:x}::{number + 1:x}")
+              for number in range(3)]
     for client in inside:
         client.greeting()
     with behind_proxy(smtpd, "2001:db8:1:2:ffff:ffff:ffff:ffff") as late:
@@ -236,7 +240,7 @@ LINE = b"NOOP " + b"x" * 2040   # the longest that is still held
 
 
 def test_d14_08_memory(programs, spool, transport):
-    """Half a line of the greatest length from each; what OpenSSL keeps of a session comes on top."""
+    """Half a line of the greatest length from each; what OpenSSL keeps comes on top."""
     count = scaled(1000, 200)
     smtpd = programs.smtpd(spool, SMTPD_MAX_CONNECTIONS_PER_CLIENT=count)
     smtpd.session("E").quit()

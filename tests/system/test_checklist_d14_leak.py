@@ -156,7 +156,8 @@ def test_d14_05_counter_leak(programs, spool, tmp_path, pair):
     metrics = tmp_path / "metrics"
     smtpd = programs.smtpd(
         spool, **pair.settings(), METRICS_FILE=metrics, SMTPD_TIMEOUT=2, SMTPD_ERROR_DELAY=0,
-        SMTPD_MAX_ERRORS=5, SMTPD_MAX_JUNK=20, SMTPD_MAX_MESSAGES=3, SMTPD_MAX_CONNECTIONS_PER_CLIENT=TURN,
+        SMTPD_MAX_ERRORS=5, SMTPD_MAX_JUNK=20, SMTPD_MAX_MESSAGES=3,
+        SMTPD_MAX_CONNECTIONS_PER_CLIENT=TURN,
         SMTPD_MAX_CONNECTIONS=4 * TURN, SMTPD_PROXY_CLIENTS=BALANCER)
     tls = pair.client()
     smtpd.session("E", tls=tls).quit()
@@ -187,7 +188,8 @@ def test_d14_05_counter_leak(programs, spool, tmp_path, pair):
 
 def turned_away(smtpd, count):
     """Those of a client who has too many, and those for whom there is no room at all."""
-    full = [smtpd.session("G", source=f"127.0.0.{1 + number // TURN}") for number in range(4 * TURN - 1)]
+    full = [smtpd.session("G", source=f"127.0.0.{1 + number // TURN}")
+            for number in range(4 * TURN - 1)]
     for source, enhanced in (("127.0.0.1", "4.7.0"), ("127.0.0.9", "4.3.2")):
         if enhanced == "4.3.2":
             full.append(smtpd.session("G", source="127.0.0.4"))

@@ -26,7 +26,8 @@ def wire(text):
 
 @pytest.fixture(scope="module")
 def module_smtpd(module_programs, module_spool, pair):
-    return module_programs.smtpd(module_spool, SMTPD_MAX_CONNECTIONS_PER_CLIENT=1000, **pair.settings())
+    return module_programs.smtpd(module_spool, SMTPD_MAX_CONNECTIONS_PER_CLIENT=1000,
+                                 **pair.settings())
 
 
 @pytest.fixture(params=["plain", "tls"])
@@ -46,8 +47,8 @@ def arrived(stored, secure, message=MESSAGE, recipients=("b@t.example",)):
 
 
 def run(*command, text=None, env=None):
-    done = subprocess.run([str(word) for word in command], input=text, capture_output=True, text=True,
-                          timeout=60, env=env)
+    done = subprocess.run([str(word) for word in command], input=text, capture_output=True,
+                          text=True, timeout=60, env=env)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -97,7 +98,8 @@ def test_smtplib_utf8_and_many_recipients(smtpd, stored, pair, secure):
 
 def curl(smtpd, pair, secure, *options, text=None):
     tls = ["--ssl-reqd", "--cacert", pair.cert] if secure else []
-    return run("curl", "-sSv", *tls, f"smtp://127.0.0.1:{smtpd.port}/c.example", *options, text=text)
+    return run("curl", "-sSv", *tls, f"smtp://127.0.0.1:{smtpd.port}/c.example", *options,
+               text=text)
 
 
 def test_curl(smtpd, stored, pair, secure):
@@ -196,7 +198,8 @@ def test_s_client(smtpd, stored, pair, version):
 
 @pytest.mark.parametrize("letter", ["k", "K"], ids=["one key", "both keys"])
 def test_s_client_with_new_keys(smtpd, stored, pair, letter):
-    """Keys may be changed at any time in TLS 1.3. Without -quiet a line with that letter says so."""
+    """Keys may be changed at any time in TLS 1.3. Without -quiet a line with that letter asks
+    for it."""
     with Typist(smtpd, pair, "-tls1_3") as typist:
         typist.read(250)
         for line, code in [("EHLO c.example", 250), ("MAIL FROM:<a@c.example>", 250),
@@ -213,9 +216,12 @@ def test_s_client_with_new_keys(smtpd, stored, pair, letter):
 
 def test_msmtp(smtpd, stored, pair, secure):
     digest = hashlib.sha256(ssl.PEM_cert_to_DER_cert(pair.cert.read_text())).digest().hex(":")
-    tls = ["--tls=on", "--tls-starttls=on", f"--tls-fingerprint={digest}"] if secure else ["--tls=off"]
-    run("msmtp", "--host=127.0.0.1", f"--port={smtpd.port}", "--domain=c.example", "--from=a@c.example",
-        "--auth=off", "--set-from-header=off", "--set-date-header=off", *tls, "b@t.example", text=MESSAGE)
+    tls = ["--tls=off"]
+    if secure:
+        tls = ["--tls=on", "--tls-starttls=on", f"--tls-fingerprint={digest}"]
+    run("msmtp", "--host=127.0.0.1", f"--port={smtpd.port}", "--domain=c.example",
+        "--from=a@c.example", "--auth=off", "--set-from-header=off", "--set-date-header=off", *tls,
+        "b@t.example", text=MESSAGE)
     arrived(stored, secure)
 
 

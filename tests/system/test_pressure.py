@@ -11,7 +11,8 @@ LIMIT = 16
 CROWD = 14   # 7/8 of them
 
 # What the log names, and what it is under pressure where the settings leave more.
-TIGHT = {"timeout": "10", "max_time": "300", "max_errors": "2", "max_junk": "10", "error_delay": "0"}
+TIGHT = {"timeout": "10", "max_time": "300", "max_errors": "2", "max_junk": "10",
+         "error_delay": "0"}
 
 
 def numbers(entry):
@@ -39,7 +40,8 @@ def test_idle_clients_give_way_to_mail(programs, spool):
     assert 9 <= time.monotonic() - start < 60, "the timeout of the settings is 300 s"
     over = smtpd.wait_log(event="pressure_over")
     assert numbers(over) == {
-        "timeout": "300", "max_time": "3600", "max_errors": "20", "max_junk": "1000", "error_delay": "1"}
+        "timeout": "300", "max_time": "3600", "max_errors": "20", "max_junk": "1000",
+        "error_delay": "1"}
     with smtpd.session("E") as client:
         client.mail()
     assert len(spool.messages()) == 2

@@ -1,6 +1,6 @@
-"""SMTP smuggling: nothing but CRLF.CRLF ends data, wherever, in whatever pieces, and beside whatever
-else. The corpus is tests/smuggling/sequences.txt, and every arrangement of the octets that could
-matter.
+"""SMTP smuggling: nothing but CRLF.CRLF ends data, wherever, in whatever pieces, and beside
+whatever else. The corpus is tests/smuggling/sequences.txt, and every arrangement of the octets
+that could matter.
 
 Each sequence is sent as content, with the commands of another message behind it. It must make one
 message, get one reply, and be stored as RFC 5321 §4.5.2 says, octet for octet.
@@ -66,7 +66,8 @@ def content(sequence, head=b"Subject: x\r\n\r\nx"):
 def contents(sequences):
     """Messages with a sequence within a line, and with one at the start of data, where the line
     before is the DATA command, which did end in CRLF."""
-    made = (content(sequence, head) for sequence in sequences for head in (b"Subject: x\r\n\r\nx", b""))
+    made = (content(sequence, head) for sequence in sequences
+            for head in (b"Subject: x\r\n\r\nx", b""))
     return [wire for wire in made if wire is not None]
 
 
@@ -82,7 +83,8 @@ def deliver(client, stored, wires, begin=b"", sizes=None):
 
 
 def send(client, wires, begin=b"", sizes=None):
-    client.send(b"".join(begin + ENVELOPE + b"DATA\r\n" + wire + EOD for wire in wires), sizes=sizes)
+    client.send(b"".join(begin + ENVELOPE + b"DATA\r\n" + wire + EOD for wire in wires),
+                sizes=sizes)
 
 
 def expect(client, stored, wire, before=0):
@@ -114,7 +116,8 @@ def module_smtpd(module_programs, module_spool):
 def test_d6_08_corpus_is_read_as_it_is_meant():
     sequences = corpus()
     assert len(set(sequences)) == len(sequences) > 60
-    assert {b"\n.\n", b"\r\n.\0\r\n", b"\r\n. \r\n", b"\r\n\xe3\x80\x82\r\n", b"\r\n\xae\r\n"} <= set(sequences)
+    assert {b"\n.\n", b"\r\n.\0\r\n", b"\r\n. \r\n", b"\r\n\xe3\x80\x82\r\n",
+            b"\r\n\xae\r\n"} <= set(sequences)
     # Each is refused as an end by what the RFC says, not by being unlike one.
     assert all(content(sequence) is not None for sequence in sequences)
 
