@@ -209,6 +209,9 @@ static void begin(struct connection *connection)
         session_event(&connection->session, EVENT_SHUTDOWN, REPLY_UNSET);
     } else if (server->connection_count > server->connection_limit) {
         session_event(&connection->session, EVENT_SERVER_FULL, REPLY_UNSET);
+        /* Its header is on the way, and unread it would reset the connection before the reply is
+         * passed on. */
+        connection->courteous = networks_contain(&server->proxies, &connection->client);
     } else if (!networks_contain(&server->proxies, &connection->client)) {
         admit(connection, has_spoken(connection));
     } else {

@@ -31,7 +31,8 @@ static const struct {
     [REPLY_QUEUED] = {250, "2.0.0", "Ok: queued as $i"},
     [REPLY_HELP] = {214, "2.0.0",
                     "Mayfly on $h keeps mail for a few days\n"
-                    "HELO EHLO STARTTLS MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT"},
+                    "$tSTARTTLS\n"
+                    "HELO EHLO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT"},
     [REPLY_CANNOT_VERIFY] = {252, "2.0.0", "Cannot verify; try to send it some mail"},
     [REPLY_BYE] = {221, "2.0.0", "Bye"},
 

@@ -180,11 +180,27 @@ static enum session_event judge_turn(struct session *session, enum session_event
 }
 
 /* Only the first bytes of a connection may be a header, and only once: behind it they are the
- * client's. One of version 2 begins with an empty line. */
+ * client's. One of version 2 is an empty line, which a client may send by mistake later on, another,
+ * a line that is a NUL, which none does, and more. */
 static bool is_second_header(const struct session *session, struct slice line)
 {
-    return session->proxied &&
-           (command_is_proxy(line) || (session->helo == NULL && line.length == 0));
+    if (!session->proxied)
+        return false;
+    return command_is_proxy(line) || (session->helo == NULL && line.length == 0) ||
+           (line.length == 1 && line.start[0] == '\0');
+}
+
+static void take_bad_line(struct session *session, struct slice line)
+{
+    enum session_event event = EVENT_BAD_LINE_END;
+
+    if (command_names_chunk(line))
+        event = EVENT_BAD_CHUNK;
+    if (is_second_header(session, line)) {
+        session->host->noted(session, NOTE_SECOND_HEADER, line);
+        event = EVENT_SECOND_HEADER;
+    }
+    step_and_stop(session, event, line, REPLY_UNSET, line);
 }
 
 /* The chunk has come, all of it. */
@@ -276,8 +292,7 @@ static size_t take_line(struct session *session, const char *bytes, size_t lengt
         line_reset(&session->line);
         break;
     case LINE_BAD:
-        step_and_stop(session, command_names_chunk(text) ? EVENT_BAD_CHUNK : EVENT_BAD_LINE_END,
-                      text, REPLY_UNSET, text);
+        take_bad_line(session, text);
         line_reset(&session->line);
         break;
     case LINE_TOO_LONG:

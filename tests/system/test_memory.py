@@ -31,6 +31,7 @@ WORST = {
     "recipients": "MAIL FROM:<a@c.example>\r\n" + worst_recipients(),
     "half a line": "NOOP " + "x" * 2000,
     "replies not taken": "NOOP\r\n" * 8000,
+    "input behind a chunk": "FOO\r\n" * 11 + "BDAT 4000\r\n" + "x" * 4000 + "NOOP\r\n" * 20000,
     "input behind a delay": "FOO\r\n" * 12 + "NOOP\r\n" * 8000,
 }
 

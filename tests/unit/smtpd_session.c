@@ -618,6 +618,14 @@ static void a_second_header_closes(void **unused)
         assert_int_equal(world.session.state == SESSION_CLOSED, rows[i].want[0] == '\0');
     }
     assert_int_equal(world.notes[NOTE_SECOND_HEADER], 3);
+    /* The signature of version 2, late. */
+    for (int proxied = 0; proxied <= 1; proxied++) {
+        world_go_to(SESSION_READY);
+        world.session.proxied = proxied;
+        session_input(&world.session, "\r\n\r\n\0\r\nQUIT\n", 12);
+        assert_int_equal(world.session.state == SESSION_CLOSED, proxied);
+    }
+    assert_int_equal(world.notes[NOTE_SECOND_HEADER], 4);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
