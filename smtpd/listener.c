@@ -23,8 +23,8 @@ enum { RETRY_MS = 250 };
  * client, and less than the second after which a SYN is sent again (RFC 6298, section 2). */
 enum { WITHDRAW_MS = 500 };
 
-/* Once no SYN comes through, who may still wait: a full queue, and as many whose handshakes are under
- * way. */
+/* Once no SYN comes through, who may still wait: a full queue, and as many whose handshakes are
+ * under way. */
 enum { WAITING_MAX = 2 * (PLACES_BACKLOG + 1) };
 
 /* Where descriptors run out even then: RETRY_MS apart. */
@@ -73,8 +73,8 @@ static void set_deaf(struct listener *listener, bool deaf)
             uv_poll_start(&socket->poll, UV_READABLE, readable_cb);
 }
 
-/* A pause is over when nothing has failed between two calls of this: where each connection that ends
- * lets in one more, that is one pause, not a line in the log for each. */
+/* A pause is over when nothing has failed between two calls of this: where each connection that
+ * ends lets in one more, that is one pause, not a line in the log for each. */
 static void retry_cb(uv_timer_t *timer)
 {
     struct listener *listener = timer->data;
@@ -194,14 +194,14 @@ void listener_resume(struct listener *listener)
 
 /* The stop.
  *
- * A listening socket that is closed resets all who wait in its queue. With SO_REUSEPORT too: who was
- * put into the queue of one socket is not moved to another's (net.ipv4.tcp_migrate_req would, and is
- * off by default). So a socket of our own is closed only when nobody waits, and for that to stay
- * true until it is closed, no new connection may begin on it: a filter drops every SYN. Whoever sent
- * it sends it again after a second. By then this socket is closed, and where another process shares
- * the port it is that one's; where none does, the client is refused, as it would have been a
- * second earlier. So with SMTPD_REUSEPORT the stop begins with the filter, and those whose
- * handshakes are under way are still served; the price is half a second.
+ * A listening socket that is closed resets all who wait in its queue. With SO_REUSEPORT too: who
+ * was put into the queue of one socket is not moved to another's (net.ipv4.tcp_migrate_req would,
+ * and is off by default). So a socket of our own is closed only when nobody waits, and for that to
+ * stay true until it is closed, no new connection may begin on it: a filter drops every SYN.
+ * Whoever sent it sends it again after a second. By then this socket is closed, and where another
+ * process shares the port it is that one's; where none does, the client is refused, as it would
+ * have been a second earlier. So with SMTPD_REUSEPORT the stop begins with the filter, and those
+ * whose handshakes are under way are still served; the price is half a second.
  *
  * An inherited socket is another matter: who waits in its queue waits for the next process, and a
  * filter would be on that one's socket as well, since it is the same. */

@@ -198,8 +198,8 @@ static bool is_listening(int descriptor)
     return getsockopt(descriptor, SOL_SOCKET, SO_ACCEPTCONN, &listening, &length) == 0 && listening;
 }
 
-/* Listening, or bound to a port: listen(2) would give a socket without one any port. Of a socket that
- * is connected that says EINVAL. */
+/* Listening, or bound to a port: listen(2) would give a socket without one any port. Of a socket
+ * that is connected that says EINVAL. */
 static bool may_listen(int descriptor)
 {
     struct sockaddr_storage name;
@@ -254,8 +254,8 @@ int places_open(const struct config *config,
 
     if (!count_passed(&passed))
         return EX_CONFIG;
-    /* A supervisor that opens descriptor 3 for readiness and one that passes sockets from 3 on do not
-     * know of each other: the newline would go to, and the close would end, a socket of ours. */
+    /* A supervisor that opens descriptor 3 for readiness and one that passes sockets from 3 on do
+     * not know of each other: the newline would go to, and the close would end, a socket of ours. */
     if (config->common.ready_fd >= FIRST_PASSED &&
         config->common.ready_fd < FIRST_PASSED + (long)passed)
         return settings_refuse(config_settings, config_settings_count, "READY_FD",

@@ -294,8 +294,8 @@ static void withdrawn_cb(uv_timer_t *timer)
     begin_end(server, STOP_MS - server->withdrawal_ms);
 }
 
-/* While new clients are being led to another process nobody here is sent away: who comes in that time,
- * or is here already, finds the server as it ever was. */
+/* While new clients are being led to another process nobody here is sent away: who comes in that
+ * time, or is here already, finds the server as it ever was. */
 void server_stop(struct server *server)
 {
     server->deadline.data = server;

@@ -1,5 +1,5 @@
-"""smtpd is restarted under load, in each way that the README names, and no client is refused, reset,
-or closed before its reply; nor is a letter lost or there twice.
+"""smtpd is restarted under load, in each way that the README names, and no client is refused,
+reset, or closed before its reply; nor is a letter lost or there twice.
 """
 
 import os
@@ -110,14 +110,15 @@ def test_a_socket_from_s6_fdholder(programs, spool, held, fdholder):
     post.check(spool)
 
 
-# Who waits to be accepted when the stop begins: for that to be known, smtpd is halted while they come.
+# Who waits to be accepted when the stop begins: for that to be known, smtpd is halted while they
+# come.
 
 MANY = {"SMTPD_MAX_CONNECTIONS_PER_CLIENT": 1000}
 
 
-def stop_with_a_crowd(smtpd, count=100):
-    """Returns those who had connected before it was told to stop: more than it accepts before it
-    looks at the signal."""
+def stop_with_a_crowd(smtpd, count=200):
+    """Returns those who had connected before it was told to stop: more than it accepts in the two
+    turns that its loop may make before it sees the signal."""
     address = smtpd.address
     smtpd.send_signal(signal.SIGSTOP)
     crowd = [smtp.Client(address) for _ in range(count)]
