@@ -22,6 +22,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -80,7 +81,8 @@ static struct ruleset ruleset_for(int abi)
 struct rules {
     int descriptor;
     uint64_t handled; /* rights that the kernel knows */
-    int error;        /* the first */
+    const struct spool *spool;
+    int error; /* the first */
 };
 
 static void allow(struct rules *rules, int directory, uint64_t rights)
@@ -92,6 +94,33 @@ static void allow(struct rules *rules, int directory, uint64_t rights)
             0 &&
         rules->error == 0)
         rules->error = errno;
+}
+
+/* Whether the mail lies somewhere below. */
+static bool holds_spool(int directory, const struct spool *spool)
+{
+    int at = dup(spool->directories[QUEUE_STORE][QUEUE_NEW]);
+    struct stat wanted, seen, before = {0};
+    bool holds = false;
+
+    if (at < 0 || fstat(directory, &wanted) != 0)
+        goto out;
+    /* The root directory is its own parent. */
+    while (fstat(at, &seen) == 0 &&
+           (seen.st_dev != before.st_dev || seen.st_ino != before.st_ino)) {
+        int parent;
+        holds = seen.st_dev == wanted.st_dev && seen.st_ino == wanted.st_ino;
+        parent = holds ? -1 : openat(at, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
+        if (parent < 0)
+            break;
+        close(at);
+        at = parent;
+        before = seen;
+    }
+out:
+    if (at >= 0)
+        close(at);
+    return holds;
 }
 
 /* A directory that is not there, or that we may not enter, is of no use later either: whoever needs
@@ -106,6 +135,8 @@ static void allow_directory(struct rules *rules, const char *path, uint64_t righ
             rules->error = errno;
         return;
     }
+    if ((rights & LANDLOCK_ACCESS_FS_READ_FILE) != 0 && holds_spool(directory, rules->spool))
+        log_warn("spool_readable", LOG_TEXT("directory", path));
     allow(rules, directory, rights);
     close(directory);
 }
@@ -188,7 +219,7 @@ static void allow_plan(struct rules *rules, const struct confine_plan *plan)
 const char *landlock_apply(const struct confine_plan *plan, int *abi)
 {
     struct ruleset ruleset;
-    struct rules rules = {0};
+    struct rules rules = {.spool = plan->spool};
 
     *abi = (int)syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
     if (*abi < 0)

@@ -71,6 +71,18 @@ def test_what_is_forbidden_is_refused_on_the_loop_and_in_the_pool(programs, spoo
     directory.rmdir()
 
 
+def test_a_list_above_the_spool_is_warned_of(programs, spool, tmp_path):
+    """Whoever may read the list may read the mail."""
+    above = spool.path.parent / "domains"
+    above.write_text("t.example\n")
+    smtpd = programs.smtpd(spool, SMTPD_DOMAINS=f"@{above}")
+    assert smtpd.wait_log(event="spool_readable")["directory"] == str(above.parent)
+    beside = tmp_path / "lists" / "domains"
+    beside.parent.mkdir()
+    beside.write_text("t.example\n")
+    assert not programs.smtpd(spool, SMTPD_DOMAINS=f"@{beside}").log(event="spool_readable")
+
+
 # What goes on
 
 def test_the_spool_is_made_and_the_metrics_are_written(programs, spool, tmp_path):
