@@ -234,6 +234,18 @@ def test_d11_08_too_big_chunk(programs, spool, first, size):
     assert len(spool.new()) == 1
 
 
+def test_d11_08_nothing_is_written_of_a_chunk_that_is_too_big(programs, spool):
+    smtpd = programs.smtpd(spool, SMTPD_MAX_SIZE=20 * MIB)
+    with smtpd.session("R") as client:
+        client.send(b"BDAT %d LAST\r\n" % (20 * MIB + 1))
+        for _ in range(20):
+            client.send(b"x" * MIB)
+            assert spool.tmp() == []
+        client.send(b"x")
+        client.reply(552, "5.3.4")
+    assert spool.new() == [] and spool.tmp() == []
+
+
 def test_d11_08_too_big_by_the_second_chunk(programs, spool):
     smtpd = programs.smtpd(spool, SMTPD_MAX_SIZE=1000)
     with smtpd.session("R") as client:

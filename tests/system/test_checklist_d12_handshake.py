@@ -46,7 +46,7 @@ def test_d12_10_garbage(programs, spool, pair, garbage, hello):
         with contextlib.suppress(ConnectionError):
             client.send_raw(hello + garbage)
     for client in clients:
-        assert b"250" not in client.rest()
+        assert b"250-mayfly" not in client.rest()
         client.close()
     served(smtpd, 2, pair)
 

@@ -120,7 +120,7 @@ def test_d12_05_broken_pair_at_start(programs, spool, tmp_path, spoil):
     spoil(pair, tmp_path)
     done = programs.run("smtpd", SPOOL=spool, SMTPD_LISTEN="127.0.0.1:0", **pair.settings())
     assert done.returncode == 78, done.stderr
-    assert "event=tls_not_loaded" in done.stderr and str(tmp_path) in done.stderr
+    assert "setting=SMTPD_TLS_" in done.stderr and str(tmp_path) in done.stderr
     assert "secret" not in done.stderr and "PRIVATE KEY" not in done.stderr
 
 
