@@ -62,6 +62,8 @@ class Tls:
                 piece = self._object.read(65536)
             except ssl.SSLWantReadError:
                 break
+            except ssl.SSLZeroReturnError:
+                piece = b""   # said after ours
             except ssl.SSLError as error:
                 if error.reason != "UNEXPECTED_EOF_WHILE_READING":
                     raise
