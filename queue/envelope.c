@@ -78,15 +78,19 @@ struct lines {
     char *end;
 };
 
-/* The value of the next line if it begins with `prefix`, terminated in place where its CRLF was;
- * NULL, without moving on, if it does not. */
+static bool begins_with(const struct lines *lines, const char *prefix)
+{
+    size_t length = strlen(prefix);
+    return (size_t)(lines->end - lines->at) >= length && memcmp(lines->at, prefix, length) == 0;
+}
+
+/* The value of the next line, terminated in place where its CRLF was; NULL if it does not begin with
+ * `prefix`, or its value can be none. */
 static char *take_value(struct lines *lines, const char *prefix)
 {
-    size_t prefix_length = strlen(prefix);
-    if ((size_t)(lines->end - lines->at) < prefix_length ||
-        memcmp(lines->at, prefix, prefix_length) != 0)
+    if (!begins_with(lines, prefix))
         return NULL;
-    char *value = lines->at + prefix_length;
+    char *value = lines->at + strlen(prefix);
     char *end = memchr(value, '\n', (size_t)(lines->end - value));
     if (end == NULL || end == value || end[-1] != '\r')
         return NULL;
@@ -140,9 +144,10 @@ static size_t count_lines(const char *text, size_t length)
 
 static bool parse_recipients(struct lines *lines, struct envelope *envelope)
 {
-    char *recipient;
-    while ((recipient = take_path(lines, prefix_to)) != NULL) {
-        if (recipient[0] == '\0')
+    /* Each line must be a recipient: one that is not would be passed over without a word. */
+    while (begins_with(lines, prefix_to)) {
+        char *recipient = take_path(lines, prefix_to);
+        if (recipient == NULL || recipient[0] == '\0')
             return false;
         envelope->recipients[envelope->recipients_count++] = recipient;
     }

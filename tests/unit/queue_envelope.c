@@ -112,6 +112,10 @@ static void refuses_what_is_no_envelope(void **state)
         {L_ID L_TIME L_CLIENT L_HELO L_PROTO L_FROM L_SIZE, "bad or missing X-Envelope-To"},
         {L_ID L_TIME L_CLIENT L_HELO L_PROTO L_FROM "X-Envelope-To: <>\r\n" L_SIZE,
          "bad or missing X-Envelope-To"},
+        {L_ID L_TIME L_CLIENT L_HELO L_PROTO L_FROM L_BOB "X-Envelope-To: carol\r\n" L_SIZE,
+         "bad or missing X-Envelope-To"},
+        {L_ID L_TIME L_CLIENT L_HELO L_PROTO L_FROM L_BOB "X-Envelope-To: <ca\trol>\r\n" L_SIZE,
+         "bad or missing X-Envelope-To"},
         {L_ID L_TIME L_CLIENT L_HELO L_PROTO L_FROM L_BOB "X-Envelope-Size: 12345\r\n",
          "bad or missing X-Envelope-Size"},
         {L_ID L_TIME L_CLIENT L_HELO L_PROTO L_FROM L_BOB "X-Envelope-Size: -000000000000001\r\n",
@@ -135,13 +139,17 @@ static void refuses_what_is_no_envelope(void **state)
 static void a_nul_in_a_line_is_no_end(void **state)
 {
     (void)state;
-    static const char text[] =
+    static const char helo[] =
         L_ID L_TIME L_CLIENT "X-Envelope-Helo: a\0b\r\n" L_PROTO L_FROM L_BOB L_SIZE;
+    static const char to[] =
+        L_ID L_TIME L_CLIENT L_HELO L_PROTO L_FROM L_BOB "X-Envelope-To: <ca\0rol>\r\n" L_SIZE;
     struct envelope got;
     size_t consumed;
     const char *why = NULL;
-    assert_int_equal(envelope_parse(&got, text, sizeof text - 1, &consumed, &why), ENVELOPE_BAD);
+    assert_int_equal(envelope_parse(&got, helo, sizeof helo - 1, &consumed, &why), ENVELOPE_BAD);
     assert_string_equal(why, "bad or missing X-Envelope-Helo");
+    assert_int_equal(envelope_parse(&got, to, sizeof to - 1, &consumed, &why), ENVELOPE_BAD);
+    assert_string_equal(why, "bad or missing X-Envelope-To");
 }
 
 static void bounds_its_lines(void **state)
