@@ -355,6 +355,19 @@ static void check_code(const struct command *command, unsigned code)
     LAW((code == 354) == (command->verb == COMMAND_DATA && code / 100 == 3));
 }
 
+/* BDAT in a line that is no sound command: nobody knows where the next one begins. Refused otherwise
+ * only where nothing but QUIT works, or for having come out of turn. */
+static bool take_unsound_chunk(struct conversation *conversation)
+{
+    struct answer answer;
+
+    if (!take_answer(conversation, "none", &answer) || answer.code == 421)
+        return false;
+    LAW(answer.code == 501 || answer.code == 503 || answer.code == 554);
+    conversation->over = answer.code == 501;
+    return !conversation->over;
+}
+
 /* The next line and its reply; false at the end of either side. */
 static bool take_command(struct conversation *conversation)
 {
@@ -376,6 +389,8 @@ static bool take_command(struct conversation *conversation)
     conversation->said = slice_from(said, length);
     if (command.verb == COMMAND_BDAT && !is_bad(line))
         return take_chunk(conversation, command.argument);
+    if (!too_long && command_names_chunk(line))
+        return take_unsound_chunk(conversation);
     named = command.verb == COMMAND_HELO || command.verb == COMMAND_EHLO;
     if (!take_answer(conversation, named ? "250" : "none", &answer) || answer.code == 421)
         return false;
