@@ -1,6 +1,6 @@
 """How large the suite is: TEST_SCALE is a factor on every count, `full` (1) being what is promised.
 
-The default keeps the whole of `make test` under five minutes on two cores.
+The default keeps the whole of `make test` under eight minutes on two cores.
 """
 
 import os
