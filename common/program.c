@@ -116,6 +116,16 @@ static int load_settings(const struct program *program)
     return program->check != NULL ? program->check(program->config) : EX_OK;
 }
 
+/* SIGHUP before it is caught would end a program that is only starting: it waits until then. */
+static void hold_reload(bool hold)
+{
+    sigset_t reload;
+
+    sigemptyset(&reload);
+    sigaddset(&reload, SIGHUP);
+    sigprocmask(hold ? SIG_BLOCK : SIG_UNBLOCK, &reload, NULL);
+}
+
 static void catch_signals(void)
 {
     static const int numbers[] = {SIGTERM, SIGINT, SIGHUP};
@@ -126,6 +136,7 @@ static void catch_signals(void)
     }
     uv_timer_init(self.loop, &self.deadline);
     uv_unref((uv_handle_t *)&self.deadline);
+    hold_reload(false);
 }
 
 static void release_loop(void)
@@ -162,6 +173,7 @@ int program_main(const struct program *program, int argc, char **argv)
 {
     self.program = program;
     signal(SIGPIPE, SIG_IGN);
+    hold_reload(true);
     keep_standard_descriptors();
     /* So that the modes which files are made with in the code are the modes that they have. */
     umask(0022);

@@ -29,8 +29,7 @@ static void closed_cb(uv_handle_t *handle)
     output_free(&connection->output);
     tls_free(connection->tls);
     free(connection);
-    if (--server->connection_count == 0 && !server->closed)
-        uv_timer_stop(&server->ticker);
+    server->connection_count--;
     counters_add(COUNTER_CONNECTIONS_OPEN, -1);
     server_feel_pressure(server);
     server_settle(server);
@@ -120,6 +119,8 @@ static void tick_cb(uv_timer_t *timer)
 
     wheel_turn(&server->wheel, server_tick(uv_now(server->loop)), waiting_due_cb);
     server_feel_pressure(server);
+    if (server->connection_count == 0 && !server->pressure.on)
+        uv_timer_stop(&server->ticker);
 }
 
 static void link_connection(struct connection *connection)
@@ -131,7 +132,8 @@ static void link_connection(struct connection *connection)
     if (connection->next != NULL)
         connection->next->previous = &connection->next;
     server->connections = connection;
-    if (server->connection_count++ == 0) {
+    server->connection_count++;
+    if (!uv_is_active((uv_handle_t *)&server->ticker)) {
         wheel_turn(&server->wheel, server_tick(uv_now(server->loop)), waiting_due_cb);
         server->ticker.data = server;
         uv_timer_start(&server->ticker, tick_cb, SERVER_TICK_MS, SERVER_TICK_MS);
@@ -200,6 +202,19 @@ void connection_refuse_header(struct connection *connection, const char *reason)
     connection_close(connection);
 }
 
+/* Of a load balancer that is one too many. Its header has come with the connection, and unread it would
+ * have the connection reset before the reply is passed on; to wait for the client to hang up is not for
+ * those of whom there may be any number. */
+static void pass_over_header(struct connection *connection)
+{
+    struct server *server = connection->server;
+    uv_os_fd_t descriptor;
+
+    if (networks_contain(&server->proxies, &connection->client) &&
+        uv_fileno((const uv_handle_t *)&connection->tcp, &descriptor) == 0)
+        recv(descriptor, server->input, SERVER_READ_SIZE, MSG_DONTWAIT);
+}
+
 /* A peer that passes on the connections of others is to say first whose this is. */
 static void begin(struct connection *connection)
 {
@@ -209,9 +224,7 @@ static void begin(struct connection *connection)
         session_event(&connection->session, EVENT_SHUTDOWN, REPLY_UNSET);
     } else if (server->connection_count > server->connection_limit) {
         session_event(&connection->session, EVENT_SERVER_FULL, REPLY_UNSET);
-        /* Its header is on the way, and unread it would reset the connection before the reply is
-         * passed on. */
-        connection->courteous = networks_contain(&server->proxies, &connection->client);
+        pass_over_header(connection);
     } else if (!networks_contain(&server->proxies, &connection->client)) {
         admit(connection, has_spoken(connection));
     } else {

@@ -34,6 +34,7 @@ struct connection {
     struct wheel_entry deadline;
     struct pace pace;
     struct address client;
+    uint32_t heard;  /* the tick in which the client last sent anything */
     uint32_t since;  /* the tick in which the present waiting began */
     uint8_t waiting; /* enum waiting */
     bool reading;    /* libuv is */

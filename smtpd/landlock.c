@@ -135,8 +135,9 @@ static void allow_directory(struct rules *rules, const char *path, uint64_t righ
             rules->error = errno;
         return;
     }
-    if ((rights & LANDLOCK_ACCESS_FS_READ_FILE) != 0 && holds_spool(directory, rules->spool))
-        log_warn("spool_readable", LOG_TEXT("directory", path));
+    if (holds_spool(directory, rules->spool))
+        log_warn((rights & LANDLOCK_ACCESS_FS_READ_FILE) != 0 ? "spool_readable" : "spool_writable",
+                 LOG_TEXT("directory", path));
     allow(rules, directory, rights);
     close(directory);
 }

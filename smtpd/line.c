@@ -23,6 +23,8 @@ static bool take_octet(struct line *line, char c)
     if (!ends && (line->carriage || c == '\n' || c == '\0'))
         line->bad = true;
     line->carriage = c == '\r';
+    if (line->octets < LINE_FIRST)
+        line->first[line->octets] = c;
     if (line->octets <= LINE_LIMIT)
         line->octets++;
     return ends;
@@ -47,7 +49,11 @@ size_t line_feed(struct line *line, const char *bytes, size_t length, enum line_
         }
         if (line->octets > LINE_LIMIT) {
             bool carriage = line->carriage;
+            char first[LINE_FIRST];
+            memcpy(first, line->first, LINE_FIRST);
             line_reset(line);
+            memcpy(line->first, first, LINE_FIRST);
+            *text = slice_make(line->first, LINE_FIRST);
             line->discarding = !ends;
             line->carriage = carriage;
             *status = LINE_TOO_LONG;

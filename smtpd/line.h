@@ -23,16 +23,20 @@ enum line_status {
 };
 
 /* All zero is a fresh start. */
+enum { LINE_FIRST = 5 };
+
 struct line {
-    char *held;      /* the start of a line whose end has not come, or NULL */
-    uint16_t octets; /* of this line so far, CRLF included */
-    bool carriage;   /* the last octet was a CR */
-    bool bad;        /* as LINE_BAD */
-    bool discarding; /* LINE_TOO_LONG was said of this line */
+    char *held;             /* the start of a line whose end has not come, or NULL */
+    uint16_t octets;        /* of this line so far, CRLF included */
+    char first[LINE_FIRST]; /* its first octets */
+    bool carriage;          /* the last octet was a CR */
+    bool bad;               /* as LINE_BAD */
+    bool discarding;        /* LINE_TOO_LONG was said of this line */
 };
 
 /* Takes octets up to and including the next end of a line; returns how many were used. `*text` is
- * set when the status is COMPLETE or BAD, and valid until line_reset, which the caller then owes,
+ * set when the status is COMPLETE or BAD, and, to the first LINE_FIRST octets alone, when it is
+ * TOO_LONG; it is valid until line_reset, which the caller then owes,
  * and as long as `bytes`. */
 size_t line_feed(struct line *line, const char *bytes, size_t length, enum line_status *status,
                  struct slice *text);

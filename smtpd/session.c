@@ -23,19 +23,22 @@ static const bool allowed_in_clear[EVENT_COUNT] = {
     [EVENT_QUIT] = true,          [EVENT_BDAT] = true, /* its octets are to be passed over first */
     [EVENT_BAD_CHUNK] = true,     [EVENT_FOREIGN] = true,       [EVENT_MALFORMED] = true,
     [EVENT_BAD_LINE_END] = true,  [EVENT_LINE_TOO_LONG] = true, [EVENT_OUT_OF_TURN] = true,
-    [EVENT_SECOND_HEADER] = true,
+    [EVENT_SECOND_HEADER] = true, [EVENT_MISUSED] = true,
 };
 
 static bool needs_tls(const struct session *session, enum session_event event)
 {
     return session->rules->require_tls && !session->secure && is_command(event) &&
-           !allowed_in_clear[event];
+           !allowed_in_clear[event] && session->state != SESSION_REJECTED;
 }
 
 /* A refusal for now is no error of the client's, but neither is it mail: without a limit one could
  * have recipients put off for ever. */
-static bool is_junk(const struct transition *transition, enum reply reply)
+static bool is_junk(const struct session *session, const struct transition *transition,
+                    enum session_event event, enum reply reply)
 {
+    if (!is_command(event)) /* but a chunk without an octet is as good as one */
+        return event == EVENT_CHUNK_END && session->chunk_empty;
     return transition->junk || (reply_code(reply) / 100 == 4 && reply_code(reply) != 421);
 }
 
@@ -46,13 +49,12 @@ static enum reply apply_limits(struct session *session, const struct transition 
 {
     if (reply_code(reply) / 100 == 5)
         session->errors++;
-    if (!is_command(event))
-        return reply;
     if (event == EVENT_MAIL && session->messages > session->rules->max_messages)
         return REPLY_TOO_MANY_MESSAGES;
-    if (reply_code(reply) / 100 == 5 && session->errors >= session->rules->max_errors)
+    if (is_command(event) && reply_code(reply) / 100 == 5 &&
+        session->errors >= session->rules->max_errors)
         return REPLY_TOO_MANY_ERRORS;
-    if (is_junk(transition, reply) && ++session->junk >= session->rules->max_junk)
+    if (is_junk(session, transition, event, reply) && ++session->junk >= session->rules->max_junk)
         return REPLY_TOO_MUCH_JUNK;
     return reply;
 }
@@ -222,6 +224,7 @@ static void take_chunk_command(struct session *session, struct slice argument, s
         step_and_stop(session, EVENT_BAD_CHUNK, none, REPLY_UNSET, line);
         return;
     }
+    session->chunk_empty = session->chunk == 0;
     step_and_stop(session, EVENT_BDAT, none, REPLY_UNSET, line);
     if (session->state == SESSION_CHUNK) {
         struct transaction *transaction = session->transaction;
@@ -296,7 +299,8 @@ static size_t take_line(struct session *session, const char *bytes, size_t lengt
         line_reset(&session->line);
         break;
     case LINE_TOO_LONG:
-        session_event(session, EVENT_LINE_TOO_LONG, REPLY_UNSET);
+        session_event(session, command_names_chunk(text) ? EVENT_BAD_CHUNK : EVENT_LINE_TOO_LONG,
+                      REPLY_UNSET);
         break;
     case LINE_NO_MEMORY:
         session_event(session, EVENT_NO_MEMORY, REPLY_UNSET);

@@ -154,6 +154,7 @@ struct session {
     uint64_t chunk;    /* octets of a chunk that are still to come */
     uint8_t state;     /* enum session_state */
     bool chunk_last;   /* the chunk ends the message */
+    bool chunk_empty;  /* it has no octets */
     bool extended;     /* it was EHLO */
     bool secure;       /* under TLS */
     bool proxied;      /* behind a PROXY protocol header; the owner sets it */

@@ -30,8 +30,6 @@
 /* Rows that several states share. */
 #define ANY_COMMAND_STATE(state)                                                                   \
     NO_CONNECT(LOST),                                                                              \
-        [EVENT_HELO] = TRY_JUNK(action_take_helo, HELO, READY, state),                             \
-        [EVENT_EHLO] = TRY_JUNK(action_take_ehlo, EHLO, READY, state),                             \
         [EVENT_BAD_CHUNK] = SAY(BAD_CHUNK, CLOSED), [EVENT_NOOP] = JUNK(OK, state),                \
         [EVENT_HELP] = JUNK(HELP, state), [EVENT_VRFY] = JUNK(CANNOT_VERIFY, state),               \
         [EVENT_QUIT] = SAY(BYE, CLOSED), [EVENT_UNIMPLEMENTED] = SAY(UNIMPLEMENTED, state),        \
@@ -44,6 +42,12 @@
         [EVENT_CONTENT_END] = LOST, [EVENT_COMMITTED] = LOST, [EVENT_COMMIT_FAILED] = LOST,        \
         NO_TLS(LOST), [EVENT_HANGUP] = SAY(NONE, CLOSED),                                          \
         [EVENT_NO_MEMORY] = SAY(INTERNAL, CLOSED)
+
+/* A client that says again who it is has done nothing for its mail. */
+#define HELO_AGAIN(state)                                                                          \
+    [EVENT_HELO] = TRY_JUNK(action_take_helo, HELO, READY, state), [EVENT_EHLO] = TRY_JUNK(        \
+                                                                       action_take_ehlo, EHLO,     \
+                                                                       READY, state)
 
 /* Of those, the ones in which no message is on its way. */
 #define IDLE_COMMAND_STATE(state)                                                                  \
@@ -111,6 +115,8 @@ static const struct transition table[][EVENT_COUNT] =
         [SESSION_START] =
             {
                 IDLE_COMMAND_STATE(START),
+                [EVENT_HELO] = TRY(action_take_helo, HELO, READY, START),
+                [EVENT_EHLO] = TRY(action_take_ehlo, EHLO, READY, START),
                 SKIP_CHUNK(NEED_HELO, START),
                 [EVENT_MAIL] = SAY(NEED_HELO, START),
                 [EVENT_RCPT] = SAY(NEED_HELO, START),
@@ -120,6 +126,7 @@ static const struct transition table[][EVENT_COUNT] =
         [SESSION_READY] =
             {
                 IDLE_COMMAND_STATE(READY),
+                HELO_AGAIN(READY),
                 SKIP_CHUNK(NEED_MAIL, READY),
                 [EVENT_MAIL] = TRY(action_take_sender, SENDER_OK, MAIL, READY),
                 [EVENT_RCPT] = SAY(NEED_MAIL, READY),
@@ -129,6 +136,7 @@ static const struct transition table[][EVENT_COUNT] =
         [SESSION_MAIL] =
             {
                 IDLE_COMMAND_STATE(MAIL),
+                HELO_AGAIN(MAIL),
                 SKIP_CHUNK(NEED_RCPT, MAIL),
                 [EVENT_MAIL] = SAY(NESTED_MAIL, MAIL),
                 [EVENT_RCPT] = TRY(action_take_recipient, RECIPIENT_OK, RCPT, REFUSED),
@@ -138,6 +146,7 @@ static const struct transition table[][EVENT_COUNT] =
         [SESSION_REFUSED] =
             {
                 IDLE_COMMAND_STATE(REFUSED),
+                HELO_AGAIN(REFUSED),
                 SKIP_CHUNK(NO_RECIPIENTS, REFUSED),
                 [EVENT_MAIL] = SAY(NESTED_MAIL, REFUSED),
                 [EVENT_RCPT] = TRY(action_take_recipient, RECIPIENT_OK, RCPT, REFUSED),
@@ -147,6 +156,7 @@ static const struct transition table[][EVENT_COUNT] =
         [SESSION_RCPT] =
             {
                 IDLE_COMMAND_STATE(RCPT),
+                HELO_AGAIN(RCPT),
                 [EVENT_MAIL] = SAY(NESTED_MAIL, RCPT),
                 [EVENT_RCPT] = TRY(action_take_recipient, RECIPIENT_OK, RCPT, RCPT),
                 [EVENT_DATA] = TRY(action_begin_content, START_DATA, CONTENT, RCPT),
@@ -180,6 +190,7 @@ static const struct transition table[][EVENT_COUNT] =
         [SESSION_CHUNKED] =
             {
                 ANY_COMMAND_STATE(CHUNKED),
+                HELO_AGAIN(CHUNKED),
                 [EVENT_MAIL] = SAY(NESTED_MAIL, CHUNKED),
                 [EVENT_RCPT] = SAY(IN_CHUNKS, CHUNKED),
                 [EVENT_DATA] = SAY(IN_CHUNKS, CHUNKED),

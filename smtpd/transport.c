@@ -15,7 +15,8 @@
 
 /* What is read at once. Input that has to wait behind a command is kept, and a client can see to it
  * that much waits for long; so this is little while commands are expected, and where many are
- * connected, each has its share of KEPT_MAX, in content too. */
+ * connected, each has its share of KEPT_MAX, in content too; under TLS a record or two, if that is
+ * more. */
 enum { COMMAND_READ_SIZE = 4096, KEPT_MAX = 64 * 1024 * 1024 };
 
 struct transport_input {
@@ -124,7 +125,8 @@ static size_t use_input(struct connection *connection, const char *bytes, size_t
     while (used < length && !connection->closing && !output_pending(&connection->output) &&
            session_wants_input(session)) {
         size_t step = session_input(session, bytes + used, length - used);
-        pace_count(&connection->pace, uv_now(connection->server->loop), step);
+        if (connection->tls == NULL)
+            pace_count(&connection->pace, uv_now(connection->server->loop), step);
         used += step;
         transport_flush(connection);
     }
@@ -254,6 +256,8 @@ static void take_input(struct connection *connection, const char *bytes, size_t 
     size_t used = 0;
 
     if (connection->tls != NULL) {
+        /* A record may take a slow client longer than it may be silent for. */
+        pace_count(&connection->pace, uv_now(connection->server->loop), length);
         open_records(connection, bytes, length);
         if (!connection->closing)
             take_plain(connection, plain->data, plain->length);
@@ -287,6 +291,7 @@ static void read_cb(uv_stream_t *stream, ssize_t count, const uv_buf_t *buffer)
         connection_proceed(connection);
         return;
     }
+    connection->heard = server_tick(uv_now(connection->server->loop));
     if (connection->waiting == WAITING_FAREWELL)
         return; /* read only so that it is not unread */
     take_input(connection, buffer->base, (size_t)count);

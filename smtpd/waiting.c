@@ -1,7 +1,9 @@
 /* What a connection waits for: see the header. */
 #include "smtpd/waiting.h"
 
+#include "common/log.h"
 #include "smtpd/connection.h"
+#include "smtpd/counters.h"
 
 static uint64_t seconds(unsigned long number)
 {
@@ -109,6 +111,38 @@ static void judge_pace(struct connection *connection)
     connection_proceed(connection);
 }
 
+/* What waits behind delays was sent at once, and may be much: the client is not waited for longer on
+ * that account. */
+static void end_delay(struct connection *connection)
+{
+    struct server *server = connection->server;
+    uint64_t silent_until =
+        (uint64_t)connection->heard * SERVER_TICK_MS + pace_limits(server).timeout;
+
+    if (connection->input != NULL && uv_now(server->loop) >= silent_until) {
+        session_event(&connection->session, EVENT_TIMEOUT, REPLY_UNSET);
+        transport_flush(connection);
+    }
+    if (connection->closing)
+        return;
+    if (output_release(&connection->output))
+        connection_proceed(connection);
+    else
+        connection_close(connection);
+}
+
+/* It takes no replies: there is no way to tell it so. */
+static void close_deaf(struct connection *connection)
+{
+    char client[ADDRESS_TEXT_SIZE];
+
+    address_text(&connection->client, client);
+    counters_add(COUNTER_REFUSED_TIMEOUT, 1);
+    log_info("replies_not_taken", LOG_TEXT("client", client),
+             LOG_TEXT("helo", connection->session.helo));
+    connection_close(connection);
+}
+
 void waiting_due_cb(struct wheel_entry *entry)
 {
     struct connection *connection =
@@ -138,14 +172,11 @@ void waiting_due_cb(struct wheel_entry *entry)
         judge_pace(connection);
         break;
     case WAITING_DELAY:
-        if (output_release(&connection->output))
-            connection_proceed(connection);
-        else
-            connection_close(connection);
+        end_delay(connection);
         break;
     case WAITING_WRITE:
         if (!has_time_left(connection))
-            connection_close(connection);
+            close_deaf(connection);
         break;
     case WAITING_FAREWELL:
         connection_close(connection);

@@ -136,6 +136,7 @@ def test_d8_08_client_that_never_reads(programs, spool):
         most = max(most, smtpd.memory())
         time.sleep(0.1)
     assert most - before < memory_slack(2 * MIB)
+    smtpd.wait_log(event="replies_not_taken", client="127.0.0.1", helo="c.example")
     client.close()
     smtpd.session("E").alive()
 

@@ -2,8 +2,9 @@
 
 import signal
 
+import smtp
+import tlsfiles
 from deadline import wait_for
-
 
 
 def test_recipients_over_the_limit(programs, spool):

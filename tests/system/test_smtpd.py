@@ -7,6 +7,7 @@ import signal
 import socket
 import stat
 import subprocess
+import sys
 import time
 
 import pytest
@@ -400,3 +401,14 @@ def test_metrics(programs, spool, tmp_path):
     assert 7 in samples(path).values()
     assert [name.name for name in tmp_path.iterdir() if "metrics" in name.name] == ["metrics.prom"]
     assert "# TYPE mayfly_" in path.read_text() and "# HELP mayfly_" in path.read_text()
+
+
+def test_reload_that_is_asked_for_while_it_starts(programs, spool):
+    """It ends nobody, and is not forgotten: pending from before the start, to be sure of the moment."""
+    begin = ("import os, signal, sys\n"
+             "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})\n"
+             "os.kill(os.getpid(), signal.SIGHUP)\n"
+             "os.execv(sys.argv[1], sys.argv[1:])")
+    smtpd = programs.smtpd(spool, wrapper=(sys.executable, "-c", begin))
+    smtpd.wait_log(event="reloaded")
+    smtpd.session("E").alive()

@@ -283,9 +283,11 @@ EMAILS = [
 def test_emails_without_a_sequential_scan(large, sql):
     id = large.value("SELECT id FROM messages ORDER BY received_at LIMIT 1")
     plan = plan_of(large, sql.format(id=id))
+    # A day that has just begun may be read whole, while it is small.
+    whole_day = scaled(300000, 40000) / 8
     scanned = [node for node in nodes(plan)
                if node["Node Type"] == "Seq Scan" and node["Actual Loops"] > 0
-               and node["Actual Rows"] + node.get("Rows Removed by Filter", 0) > 0]
+               and node["Actual Rows"] + node.get("Rows Removed by Filter", 0) > whole_day / 3]
     assert not scanned, scanned
 
 

@@ -434,6 +434,13 @@ static void a_chunk_may_be_too_big(void **unused)
                          strncmp(rows[i].want, "501", 3) == 0);
         assert_int_equal(world.session.chunk == 0, rows[i].want[0] != '\0');
     }
+    /* A line that is too long says BDAT as well. */
+    world_go_to(SESSION_RCPT);
+    world_input("BDAT 5");
+    for (int i = 0; i < 300; i++)
+        session_input(&world.session, "00000000", 8);
+    says("", "501 5.5.4");
+    assert_int_equal(world.session.state, SESSION_CLOSED);
     /* The limit is exact over all chunks, and known before the octets come. */
     for (int over = 0; over <= 1; over++) {
         char command[40], *octets = calloc(1, 1000);
@@ -462,6 +469,31 @@ static void chunks_are_left_by_what_ends_a_transaction(void **unused)
         assert_int_equal(world.aborted, 1);
         assert_null(world.session.transaction);
     }
+}
+
+static void empty_chunks_are_no_way_to_stay(void **unused)
+{
+    (void)unused;
+    world.rules.max_junk = 10;
+    world_go_to(SESSION_RCPT);
+    for (int i = (int)world.session.junk + 1; i < 10; i++)
+        says("BDAT 0\r\n", "250 2.0.0");
+    says("BDAT 1\r\nx", "250 2.0.0");
+    says("BDAT 0\r\n", "421 4.7.0");
+    assert_int_equal(world.session.state, SESSION_CLOSED);
+}
+
+/* Whoever may do but one useless thing can still send mail. */
+static void a_greeting_is_no_junk(void **unused)
+{
+    (void)unused;
+    world.rules.max_junk = 1;
+    world_go_to(SESSION_START);
+    says("STARTTLS\r\n", "220");
+    session_event(&world.session, EVENT_TLS_BEGUN, REPLY_UNSET);
+    says("EHLO c.example\r\n", "250");
+    says("MAIL FROM:<>\r\n", "250");
+    says("EHLO c.example\r\n", "421 4.7.0");
 }
 
 /* A disk error between two chunks is told with the next. */
@@ -539,6 +571,7 @@ static void tls_can_be_required(void **unused)
         {"NOOP\r\n", "250"},
         {"EHLO c\r\n", "250"},
         {"MAIL FROM:<>\r\n", "530 5.7.0"},
+        {"STARTTLS now\r\n", "501 5.5.4"},
         {"QUIT\r\n", "221"},
     };
     world.rules.require_tls = true;
@@ -549,6 +582,8 @@ static void tls_can_be_required(void **unused)
     session_event(&world.session, EVENT_TLS_BEGUN, REPLY_UNSET);
     says("HELO c\r\n", "250");
     says("MAIL FROM:<>\r\n", "250");
+    world_go_to(SESSION_REJECTED);
+    says("MAIL FROM:<>\r\n", "503 5.5.1");
 }
 
 static void pipelining_out_of_turn_is_noted(void **unused)
@@ -656,6 +691,8 @@ int main(void)
         TEST(chunks_that_nobody_wants_are_no_commands),
         TEST(a_chunk_may_be_too_big),
         TEST(chunks_are_left_by_what_ends_a_transaction),
+        TEST(empty_chunks_are_no_way_to_stay),
+        TEST(a_greeting_is_no_junk),
         TEST(chunks_fail_with_the_disk),
         TEST(hops_count_in_chunks),
         TEST(tls_forgets_the_client),
