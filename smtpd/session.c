@@ -265,7 +265,7 @@ static void take_command(struct session *session, struct slice line, bool more)
     struct command command = command_parse(line);
     enum session_event event = events[command.verb];
 
-    if (event == EVENT_MALFORMED && command_names_chunk(line))
+    if (event != EVENT_BDAT && command_names_chunk(line))
         event = EVENT_BAD_CHUNK;
     if (is_second_header(session, line)) {
         session->host->noted(session, NOTE_SECOND_HEADER, line);

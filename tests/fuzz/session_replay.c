@@ -389,8 +389,7 @@ static bool take_command(struct conversation *conversation)
     conversation->said = slice_from(said, length);
     if (command.verb == COMMAND_BDAT && !is_bad(line))
         return take_chunk(conversation, command.argument);
-    if (!too_long && command_names_chunk(line) &&
-        (is_bad(line) || command.verb == COMMAND_MALFORMED))
+    if (command_names_chunk(slice_make(said.start, length)))
         return take_unsound_chunk(conversation);
     named = command.verb == COMMAND_HELO || command.verb == COMMAND_EHLO;
     if (!take_answer(conversation, named ? "250" : "none", &answer) || answer.code == 421)

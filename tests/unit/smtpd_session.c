@@ -426,6 +426,7 @@ static void a_chunk_may_be_too_big(void **unused)
         {"BDAT\t1\r\n", "501 5.5.4"},
         {"BDAT 1\nx\r\n", "501 5.5.4"},
         {"BDATX 1\r\n", "500 5.5.1"},
+        {"BDAT) 1\r\n", "501 5.5.4"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         world_go_to(SESSION_RCPT);
