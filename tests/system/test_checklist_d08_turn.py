@@ -128,6 +128,7 @@ def test_d8_09_pipelining_out_of_turn_is_refused(programs, spool, line):
         client.command("EHLO c.example", 503, "5.5.1")
         client.command("QUIT", 221, "2.0.0")
         client.expect_close()
+    smtpd.wait_log(event="early_pipelining")
     assert len(smtpd.log(event="early_pipelining")) == 1
 
 
