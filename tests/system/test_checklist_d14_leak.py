@@ -153,35 +153,42 @@ def counted(metrics, name="mayfly_smtpd_connections"):
 
 @pytest.mark.deadline(1800)
 def test_d14_05_counter_leak(programs, spool, tmp_path, pair):
-    metrics = tmp_path / "metrics"
-    smtpd = programs.smtpd(
-        spool, **pair.settings(), METRICS_FILE=metrics, SMTPD_TIMEOUT=2, SMTPD_ERROR_DELAY=0,
-        SMTPD_MAX_ERRORS=5, SMTPD_MAX_JUNK=20, SMTPD_MAX_MESSAGES=3,
-        SMTPD_MAX_CONNECTIONS_PER_CLIENT=TURN,
-        SMTPD_MAX_CONNECTIONS=4 * TURN, SMTPD_PROXY_CLIENTS=BALANCER)
+    # One that waits for nobody for long, and one that nobody is too late for.
+    hasty, patient = tmp_path / "hasty", tmp_path / "patient"
+    settings = dict(
+        SMTPD_ERROR_DELAY=0, SMTPD_MAX_ERRORS=5, SMTPD_MAX_JUNK=20, SMTPD_MAX_MESSAGES=3,
+        SMTPD_MAX_CONNECTIONS_PER_CLIENT=TURN, SMTPD_MAX_CONNECTIONS=4 * TURN,
+        SMTPD_PROXY_CLIENTS=BALANCER, **pair.settings())
+    servers = {True: programs.smtpd(spool, METRICS_FILE=hasty, SMTPD_TIMEOUT=2, **settings),
+               False: programs.smtpd(spool, METRICS_FILE=patient, **settings)}
     tls = pair.client()
-    smtpd.session("E", tls=tls).quit()
-    base = smtpd.descriptors()
+    for server in servers.values():
+        server.session("E", tls=tls).quit()
+    bases = {waits: server.descriptors() for waits, server in servers.items()}
     # So many of each that all ways together are 10,000.
     each = scaled(10_000 // len(list(ways())), 6)
     for state, secure, last, end in ways():
+        smtpd, base = servers[end is left_waiting], bases[end is left_waiting]
         for start in range(0, each, TURN):
-            clients = [smtpd.session(state, tls=tls if secure else None, source="127.0.0.5")
-                       for _ in range(min(TURN, each - start))]
-            for client in clients:
-                last(client)
+            clients = []
+            for _ in range(min(TURN, each - start)):
+                clients.append(
+                    smtpd.session(state, tls=tls if secure else None, source="127.0.0.5"))
+                last(clients[-1])
             for client in clients:
                 end(client)
                 client.close()
             wait_for(lambda: smtpd.descriptors() <= base,
                      f"every descriptor is back after {last.__name__}, {end.__name__} in {state}")
-    turned_away(smtpd, each)
-    behind_balancer(smtpd, each)
-    wait_for(lambda: smtpd.descriptors() <= base, "every descriptor is back")
-    wait_for(lambda: counted(metrics) == 0, "no connection is counted as open")
+    turned_away(servers[False], each)
+    behind_balancer(servers[False], each)
+    for waits, server in servers.items():
+        wait_for(lambda: server.descriptors() <= bases[waits], "every descriptor is back")
+        metrics = hasty if waits else patient
+        wait_for(lambda: counted(metrics) == 0, "no connection is counted as open")
     wait_for(lambda: spool.tmp() == [], "tmp/ is clean")
     # As many of this client may come as ever.
-    clients = [smtpd.session("E", source="127.0.0.5") for _ in range(TURN)]
+    clients = [servers[False].session("E", source="127.0.0.5") for _ in range(TURN)]
     for client in clients:
         client.quit()
 
