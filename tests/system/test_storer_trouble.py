@@ -124,8 +124,9 @@ def test_the_database_goes_in_the_middle_of_a_batch(programs, spool, cluster, da
         CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS
             $$ BEGIN PERFORM pg_sleep(0.02); RETURN NEW; END $$;
         CREATE TRIGGER slow BEFORE INSERT ON messages FOR EACH ROW EXECUTE FUNCTION slow()""")
-    storer = programs.storer(spool, database)
+    # There before it starts: else the first of them may be a batch of one.
     expected = spool.put_many(60)
+    storer = programs.storer(spool, database)
     wait_for(lambda: database.value("SELECT count(*) FROM pg_stat_activity WHERE state = 'active'"
                                     " AND query LIKE 'INSERT INTO messages%%'"), "a batch runs")
     cluster.kill()
