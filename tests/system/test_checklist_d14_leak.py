@@ -195,11 +195,12 @@ def test_d14_05_counter_leak(programs, spool, tmp_path, pair):
 
 def turned_away(smtpd, count):
     """Those of a client who has too many, and those for whom there is no room at all."""
-    full = [smtpd.session("G", source=f"127.0.0.{1 + number // TURN}")
-            for number in range(4 * TURN - 1)]
-    for source, enhanced in (("127.0.0.1", "4.7.0"), ("127.0.0.9", "4.3.2")):
-        if enhanced == "4.3.2":
-            full.append(smtpd.session("G", source="127.0.0.4"))
+    base, full = smtpd.descriptors(), []
+    for last, source, enhanced in ((1, "127.0.0.1", "4.7.0"), (4, "127.0.0.9", "4.3.2")):
+        # Those who were turned away still take a place until smtpd sees them gone.
+        wait_for(lambda: smtpd.descriptors() <= base + len(full), "they are gone")
+        while len(full) < last * TURN:
+            full.append(smtpd.session("G", source=f"127.0.0.{1 + len(full) // TURN}"))
         for number in range(count):
             late = smtp.Client(smtpd.address, source=source)
             late.reply(421, enhanced)
