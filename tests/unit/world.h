@@ -163,6 +163,16 @@ static inline const char *world_output(void)
     return world.out.data;
 }
 
+/* Gives input, and sees what the output begins with. */
+static inline void says(const char *text, const char *want)
+{
+    world_input(text);
+    const char *got = world_output();
+    if (strncmp(got, want, strlen(want)) != 0)
+        print_message("%sgot %swanted %s\n", text, got, want);
+    assert_memory_equal(got, want, strlen(want));
+}
+
 /* Brings a new session into a state, by what leads there. */
 static inline void world_go_to(enum session_state state)
 {
