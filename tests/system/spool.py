@@ -161,7 +161,7 @@ class Spool:
         """Makes the directories as a program would."""
         for directory in (self.path, self.store, *(self.store / name for name in DIRECTORIES)):
             if not directory.is_dir():
-                directory.mkdir(parents=True)
+                directory.mkdir(parents=True, exist_ok=True)  # a program may be making it at this moment
                 directory.chmod(0o2770)
         return self
 
