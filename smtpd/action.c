@@ -1,7 +1,7 @@
 /* What the cells of the table do: see the header. */
 #include "smtpd/action.h"
 
-#include "smtpd/path.h"
+#include "queue/path.h"
 
 #include <stdlib.h>
 

@@ -1,7 +1,7 @@
 /* Verbs: see the header. */
 #include "smtpd/command.h"
 
-#include "smtpd/ascii.h"
+#include "common/ascii.h"
 
 enum argument { ARGUMENT_ANY, ARGUMENT_NONE, ARGUMENT_NEEDED };
 

@@ -3,7 +3,7 @@
 #ifndef SMTPD_COMMAND_H
 #define SMTPD_COMMAND_H
 
-#include "smtpd/slice.h"
+#include "common/slice.h"
 
 #include <stdbool.h>
 #include <stdint.h>

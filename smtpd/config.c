@@ -1,9 +1,9 @@
 /* The table of settings, and the checks that need more than a range. */
 #include "smtpd/config.h"
 
-#include "smtpd/ascii.h"
+#include "common/ascii.h"
+#include "queue/path.h"
 #include "smtpd/networks.h"
-#include "smtpd/path.h"
 #include "smtpd/tls.h"
 
 #include <arpa/inet.h>

@@ -1,7 +1,7 @@
 /* The content behind DATA: see the header. */
 #include "smtpd/data.h"
 
-#include "smtpd/ascii.h"
+#include "common/ascii.h"
 
 #include <string.h>
 

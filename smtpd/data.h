@@ -5,7 +5,7 @@
 #ifndef SMTPD_DATA_H
 #define SMTPD_DATA_H
 
-#include "smtpd/slice.h"
+#include "common/slice.h"
 
 #include <stdbool.h>
 #include <stddef.h>

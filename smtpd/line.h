@@ -4,7 +4,7 @@
 #ifndef SMTPD_LINE_H
 #define SMTPD_LINE_H
 
-#include "smtpd/slice.h"
+#include "common/slice.h"
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -8,9 +8,9 @@
 #ifndef SMTPD_MESSAGE_H
 #define SMTPD_MESSAGE_H
 
+#include "common/slice.h"
 #include "smtpd/address.h"
 #include "smtpd/committer.h"
-#include "smtpd/slice.h"
 #include "smtpd/transaction.h"
 
 #include <stddef.h>

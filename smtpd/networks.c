@@ -5,7 +5,7 @@
  */
 #include "smtpd/networks.h"
 
-#include "smtpd/ascii.h"
+#include "common/ascii.h"
 
 #include <arpa/inet.h>
 #include <assert.h>

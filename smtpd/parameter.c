@@ -1,7 +1,7 @@
 /* Parameters: see the header. */
 #include "smtpd/parameter.h"
 
-#include "smtpd/ascii.h"
+#include "common/ascii.h"
 
 #include <stddef.h>
 

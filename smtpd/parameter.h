@@ -4,7 +4,7 @@
 #ifndef SMTPD_PARAMETER_H
 #define SMTPD_PARAMETER_H
 
-#include "smtpd/slice.h"
+#include "common/slice.h"
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -1,9 +1,9 @@
 /* Where smtpd listens: see the header. */
 #include "smtpd/places.h"
 
+#include "common/ascii.h"
 #include "common/log.h"
 #include "smtpd/address.h"
-#include "smtpd/ascii.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -3,8 +3,8 @@
 #ifndef SMTPD_POLICY_H
 #define SMTPD_POLICY_H
 
-#include "smtpd/names.h"
-#include "smtpd/path.h"
+#include "common/names.h"
+#include "queue/path.h"
 
 #include <stdbool.h>
 

@@ -1,7 +1,7 @@
 /* The PROXY protocol: see the header. */
 #include "smtpd/proxy.h"
 
-#include "smtpd/ascii.h"
+#include "common/ascii.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>

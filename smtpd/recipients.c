@@ -1,7 +1,7 @@
 /* The list of recipients: see the header. */
 #include "smtpd/recipients.h"
 
-#include "smtpd/ascii.h"
+#include "common/ascii.h"
 
 #include <stdlib.h>
 #include <string.h>

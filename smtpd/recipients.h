@@ -4,7 +4,7 @@
 #ifndef SMTPD_RECIPIENTS_H
 #define SMTPD_RECIPIENTS_H
 
-#include "smtpd/path.h"
+#include "queue/path.h"
 
 #include <stdbool.h>
 #include <stddef.h>

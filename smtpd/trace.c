@@ -1,23 +1,13 @@
 /* Trace fields: see the header. */
 #include "smtpd/trace.h"
 
-#include "smtpd/path.h"
+#include "common/date.h"
+#include "queue/path.h"
 
 #include <string.h>
-#include <time.h>
 
 /* RFC 5322, section 2.1.1: lines should be no longer, CRLF not counted. */
 enum { LINE_WISHED = 78 };
-
-void trace_format_date(char date[static TRACE_DATE_SIZE], int64_t microseconds)
-{
-    time_t seconds = (time_t)(microseconds / 1000000);
-    struct tm tm;
-
-    /* No program of ours calls setlocale, so the names are the RFC's. */
-    gmtime_r(&seconds, &tm);
-    strftime(date, TRACE_DATE_SIZE, "%a, %d %b %Y %H:%M:%S +0000", &tm);
-}
 
 /* Where the present line began, so that it can be folded before a word that would not fit. */
 static void append_words(struct buffer *out, size_t *line, const char *words, const char *value,
@@ -74,7 +64,7 @@ static void append_from(const struct trace *trace, struct buffer *out, size_t *l
 
 void trace_format(const struct trace *trace, struct buffer *out)
 {
-    char date[TRACE_DATE_SIZE];
+    char date[DATE_SIZE];
     size_t line;
 
     buffer_append_string(out, "Return-Path: <");
@@ -90,7 +80,7 @@ void trace_format(const struct trace *trace, struct buffer *out)
     append_fold(out, &line);
     if (trace->recipient != NULL)
         append_words(out, &line, "for <", trace->recipient, ">;");
-    trace_format_date(date, trace->received);
+    date_format(date, trace->received);
     append_words(out, &line, date, "", "");
     buffer_append_string(out, "\r\n");
 }

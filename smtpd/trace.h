@@ -23,9 +23,4 @@ struct trace {
  */
 void trace_format(const struct trace *trace, struct buffer *out);
 
-enum { TRACE_DATE_SIZE = 32 };
-
-/* `Sat, 21 Nov 2026 19:08:11 +0000` (RFC 5322, section 3.3), of years 1970 to 9999. */
-void trace_format_date(char date[static TRACE_DATE_SIZE], int64_t microseconds);
-
 #endif

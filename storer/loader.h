@@ -2,8 +2,8 @@
 #ifndef STORER_LOADER_H
 #define STORER_LOADER_H
 
+#include "queue/intake.h"
 #include "storer/batch.h"
-#include "storer/intake.h"
 
 #include <stdbool.h>
 #include <stddef.h>

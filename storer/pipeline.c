@@ -4,6 +4,7 @@
 
 #include "common/log.h"
 #include "common/program.h"
+#include "storer/kept.h"
 #include "storer/metrics.h"
 #include "storer/retirer.h"
 
@@ -14,6 +15,9 @@
 
 /* Of the ten seconds in which a program stops, those that a transaction may take. */
 enum { STOP_PATIENCE = 5 * 1000 };
+
+/* Full looks at cur/ within STORER_KEEP. */
+enum { KEEP_LOOKS = 10 };
 
 /* Loading. */
 
@@ -232,8 +236,15 @@ static int begin(struct pipeline *pipeline)
         batch_init(&pipeline->batches[i]);
         pipeline->idle[pipeline->idle_count++] = &pipeline->batches[i];
     }
-    if (watcher_start(&pipeline->watcher, pipeline->loop, config->common.spool, config->rescan,
-                      config->keep, &pipeline->intake) != 0)
+    const struct watcher_options options = {
+        .path = config->common.spool,
+        .queue = QUEUE_STORE,
+        .rescan = config->rescan,
+        .judge_cb = kept_judge_cb,
+        .judge_data = (void *)&config->keep,
+        .cur_interval = (uint64_t)config->keep * 1000 / KEEP_LOOKS,
+    };
+    if (watcher_start(&pipeline->watcher, pipeline->loop, &options, &pipeline->intake) != 0)
         return EX_OSERR;
     load->spool = &pipeline->watcher.spool;
     return 0;

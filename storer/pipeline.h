@@ -13,9 +13,9 @@
 #define STORER_PIPELINE_H
 
 #include "common/settings.h"
+#include "queue/watcher.h"
 #include "storer/database.h"
 #include "storer/loader.h"
-#include "storer/watcher.h"
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -1,7 +1,7 @@
 /* The end of data, dot-stuffing and what is counted, against a plain reading of RFC 5321, section
  * 4.5.2, in any fragmentation: the place where mail is smuggled when a server is lax. */
 #include "smtpd/data.h"
-#include "smtpd/ascii.h"
+#include "common/ascii.h"
 
 #include "fuzz.h"
 

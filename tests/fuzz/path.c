@@ -1,6 +1,6 @@
 /* Paths and parameters, a line of the input each, and the list of recipients they make: what is
  * accepted lies where it came in, whole and harmless, and means the same when it is given again. */
-#include "smtpd/path.h"
+#include "queue/path.h"
 #include "smtpd/parameter.h"
 #include "smtpd/recipients.h"
 

@@ -1,11 +1,11 @@
 /* Replays: see the header. */
 #include "session_replay.h"
 
+#include "common/ascii.h"
+#include "queue/path.h"
 #include "queue/reader.h"
-#include "smtpd/ascii.h"
 #include "smtpd/command.h"
 #include "smtpd/line.h"
-#include "smtpd/path.h"
 #include "smtpd/proxy.h"
 #include "smtpd/recipients.h"
 #include "smtpd/reply.h"

@@ -5,9 +5,9 @@
 #ifndef TESTS_FUZZ_SESSION_REPLAY_H
 #define TESTS_FUZZ_SESSION_REPLAY_H
 
+#include "common/slice.h"
 #include "queue/spool.h"
 #include "smtpd/address.h"
-#include "smtpd/slice.h"
 
 #include <stdbool.h>
 #include <stddef.h>

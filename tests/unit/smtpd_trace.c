@@ -1,6 +1,8 @@
 /* Trace fields: well-formed whatever a client calls itself. */
 #include "smtpd/trace.h"
 
+#include "common/date.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -111,8 +113,8 @@ static void writes_dates(void **state)
         {INT64_C(253402300799000000), "Fri, 31 Dec 9999 23:59:59 +0000"},
     };
     for (size_t i = 0; i < sizeof dates / sizeof dates[0]; i++) {
-        char got[TRACE_DATE_SIZE];
-        trace_format_date(got, dates[i].time);
+        char got[DATE_SIZE];
+        date_format(got, dates[i].time);
         assert_string_equal(got, dates[i].want);
     }
 }

@@ -2,9 +2,10 @@
 #include "message.h"
 
 #include "queue/retire.h"
+#include "queue/scanner.h"
+#include "storer/kept.h"
 #include "storer/loader.h"
 #include "storer/retirer.h"
-#include "storer/scanner.h"
 
 static struct load load_of(struct scratch *scratch, struct batch *batch, size_t messages,
                            size_t bytes)
@@ -186,9 +187,14 @@ static void each_fate_has_its_way_out(void **state)
     }
 }
 
-static struct scanner scanner_of(struct scratch *scratch, enum queue_directory directory, long keep)
+static struct scanner scanner_of(struct scratch *scratch, enum queue_directory directory,
+                                 long *keep)
 {
-    return (struct scanner){.spool = &scratch->spool, .directory = directory, .keep = keep};
+    return (struct scanner){.spool = &scratch->spool,
+                            .queue = QUEUE_STORE,
+                            .directory = directory,
+                            .judge_cb = kept_judge_cb,
+                            .data = keep};
 }
 
 static void scans_in_steps(void **state)
@@ -203,7 +209,7 @@ static void scans_in_steps(void **state)
     }
     scratch_write(scratch, QUEUE_NEW, "foreign", "", 0);
     scratch_write(scratch, QUEUE_NEW, ".hidden", "", 0);
-    struct scanner scanner = scanner_of(scratch, QUEUE_NEW, 0);
+    struct scanner scanner = scanner_of(scratch, QUEUE_NEW, NULL);
     size_t found = 0;
     do {
         scanner_step(&scanner, 7);
@@ -225,7 +231,7 @@ static void scans_in_steps(void **state)
 static void an_empty_directory_is_one_step(void **state)
 {
     struct scratch *scratch = *state;
-    struct scanner scanner = scanner_of(scratch, QUEUE_NEW, 0);
+    struct scanner scanner = scanner_of(scratch, QUEUE_NEW, NULL);
     scanner_step(&scanner, SCANNER_STEP);
     assert_int_equal(scanner.found_count, 0);
     assert_false(scanner.open);
@@ -240,7 +246,7 @@ static void a_directory_that_went_is_noticed(void **state)
     struct scratch *scratch = *state;
     char *path = spool_directory_path(&scratch->spool, QUEUE_STORE, QUEUE_NEW);
     assert_int_equal(rmdir(path), 0);
-    struct scanner scanner = scanner_of(scratch, QUEUE_NEW, 0);
+    struct scanner scanner = scanner_of(scratch, QUEUE_NEW, NULL);
     scanner_step(&scanner, SCANNER_STEP);
     assert_true(scanner.replaced);
     scanner_stop(&scanner);
@@ -258,13 +264,14 @@ static void what_was_kept_is_found_in_time(void **state)
     id_make(id, 1000);
     scratch_write(scratch, QUEUE_CUR, id, "", 0);
     scratch_write(scratch, QUEUE_CUR, "stranger", "", 0);
-    struct scanner scanner = scanner_of(scratch, QUEUE_CUR, 3600);
+    long keep = 3600;
+    struct scanner scanner = scanner_of(scratch, QUEUE_CUR, &keep);
     scanner_step(&scanner, SCANNER_STEP);
     assert_int_equal(scanner.found_count, 0);
     assert_true(scratch_exists(scratch, QUEUE_CUR, id));
     assert_true(scratch_exists(scratch, QUEUE_NEW, "stranger"));
 
-    scanner.keep = 1;
+    keep = 1;
     for (int i = 0; i < 100 && scanner.found_count == 0; i++) {
         usleep(50 * 1000);
         scanner_step(&scanner, SCANNER_STEP);
@@ -273,7 +280,7 @@ static void what_was_kept_is_found_in_time(void **state)
     assert_string_equal(scanner.found[0].id, id);
     assert_int_equal(scanner.found[0].directory, QUEUE_CUR);
 
-    scanner = scanner_of(scratch, QUEUE_CUR, 0);
+    keep = 0;
     scanner_step(&scanner, SCANNER_STEP);
     assert_int_equal(scanner.found_count, 0);
     assert_true(scratch_exists(scratch, QUEUE_NEW, id));

@@ -1,10 +1,10 @@
 /* A full look at a directory of the queue, in steps that are small enough for a queue of a million
  * names: what uv_fs_event did not say is found here. */
-#ifndef STORER_SCANNER_H
-#define STORER_SCANNER_H
+#ifndef QUEUE_SCANNER_H
+#define QUEUE_SCANNER_H
 
+#include "queue/intake.h"
 #include "queue/scan.h"
-#include "storer/intake.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -14,9 +14,13 @@ enum { SCANNER_STEP = 1024 };
 
 struct scanner {
     const struct spool *spool;
+    enum queue queue;
     enum queue_directory directory; /* QUEUE_NEW or QUEUE_CUR */
-    long keep;                      /* STORER_KEEP in seconds, for QUEUE_CUR */
-    bool open;                      /* a scan is under way */
+    /* For QUEUE_CUR, whose files are each program's own affair: whether `name`, which may be any,
+     * is a message to be taken in hand now. */
+    bool (*judge_cb)(struct scanner *scanner, const char *name);
+    void *data;    /* of judge_cb */
+    bool open;     /* a scan is under way */
     bool replaced; /* the directory at the spool's path is not the one that is open */
     struct scan scan;
     struct candidate found[SCANNER_STEP];
@@ -26,9 +30,8 @@ struct scanner {
 /* Goes on with a scan, or begins one: puts up to `max` ids, at most SCANNER_STEP, into `found`. The
  * scan has ended when `open` is false afterwards. Blocks; for the pool.
  *
- * On the way, in new/: what has no id for a name is set aside. In cur/: found are those that have
- * been there for `keep` seconds; what is no id goes back to new/, and so does everything when
- * nothing is to be kept. */
+ * On the way, in new/: what has no id for a name is set aside. In cur/: found is what judge_cb says,
+ * which must be valid ids. */
 void scanner_step(struct scanner *scanner, size_t max);
 
 /* Ends a scan that is under way. */

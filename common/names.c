@@ -1,5 +1,5 @@
 /* Sets of names: see the header. */
-#include "smtpd/names.h"
+#include "common/names.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,5 +1,5 @@
 /* Full looks at a directory: see the header. */
-#include "storer/scanner.h"
+#include "queue/scanner.h"
 
 #include "common/log.h"
 #include "queue/retire.h"
@@ -9,29 +9,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
-
-/* Whether cur/NAME has been there long enough. Its time is that of its last rename, the ctime: the
- * mtime is when smtpd wrote it, and setting another is its owner's privilege. */
-static bool has_been_kept(const struct scanner *scanner, const char *name)
-{
-    struct stat file;
-    struct timespec now;
-    if (fstatat(scanner->spool->directories[QUEUE_STORE][QUEUE_CUR], name, &file,
-                AT_SYMLINK_NOFOLLOW) < 0)
-        return false;
-    clock_gettime(CLOCK_REALTIME, &now);
-    return file.st_ctim.tv_sec + scanner->keep <= now.tv_sec;
-}
 
 /* Everything goes by descriptors, which stay with a directory that is moved away or removed. */
 static bool is_replaced(const struct scanner *scanner)
 {
     struct stat ours, there;
-    char *path = spool_directory_path(scanner->spool, QUEUE_STORE, scanner->directory);
+    char *path = spool_directory_path(scanner->spool, scanner->queue, scanner->directory);
     bool same =
         !path ||
-        (fstat(scanner->spool->directories[QUEUE_STORE][scanner->directory], &ours) == 0 &&
+        (fstat(scanner->spool->directories[scanner->queue][scanner->directory], &ours) == 0 &&
          stat(path, &there) == 0 && ours.st_dev == there.st_dev && ours.st_ino == there.st_ino);
     free(path);
     return !same;
@@ -46,24 +32,15 @@ static void found(struct scanner *scanner, const char *name)
 
 static void look_at(struct scanner *scanner, const char *name)
 {
-    if (scanner->directory == QUEUE_NEW) {
-        if (id_valid(name))
+    if (scanner->directory == QUEUE_CUR) {
+        if (scanner->judge_cb(scanner, name))
             found(scanner, name);
-        else
-            retire_set_aside(scanner->spool, QUEUE_STORE, QUEUE_NEW, name,
-                             "the name is not a message id");
-        return;
+    } else if (id_valid(name)) {
+        found(scanner, name);
+    } else {
+        retire_set_aside(scanner->spool, scanner->queue, QUEUE_NEW, name,
+                         "the name is not a message id");
     }
-    if (scanner->keep > 0 && id_valid(name)) {
-        if (has_been_kept(scanner, name))
-            found(scanner, name);
-        return;
-    }
-    int error = retire_return(scanner->spool, QUEUE_STORE, name);
-    if (error)
-        log_error("not_returned", LOG_TEXT("id", name), LOG_ERRNO(error));
-    else
-        log_info("returned", LOG_TEXT("id", name));
 }
 
 void scanner_step(struct scanner *scanner, size_t max)
@@ -72,7 +49,7 @@ void scanner_step(struct scanner *scanner, size_t max)
     int error = 0;
     if (!scanner->open) {
         scanner->replaced = is_replaced(scanner);
-        error = scan_open(&scanner->scan, scanner->spool, QUEUE_STORE, scanner->directory);
+        error = scan_open(&scanner->scan, scanner->spool, scanner->queue, scanner->directory);
         scanner->open = error == 0;
     }
     const char *name;

@@ -1,5 +1,5 @@
 /* Paths: what RFC 5321 and RFC 6531 allow, what they do not, and not one octet changed. */
-#include "smtpd/path.h"
+#include "queue/path.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,7 +1,7 @@
 /* Character classes of the SMTP grammar. <ctype.h> answers by the locale and is undefined for
  * negative chars; the protocol is ASCII, always. Pure. */
-#ifndef SMTPD_ASCII_H
-#define SMTPD_ASCII_H
+#ifndef COMMON_ASCII_H
+#define COMMON_ASCII_H
 
 #include <stdbool.h>
 

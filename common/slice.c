@@ -1,7 +1,7 @@
 /* Runs of bytes: see the header. */
-#include "smtpd/slice.h"
+#include "common/slice.h"
 
-#include "smtpd/ascii.h"
+#include "common/ascii.h"
 
 #include <stdlib.h>
 #include <string.h>

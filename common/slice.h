@@ -1,7 +1,7 @@
 /* A run of bytes that belongs to somebody else: what the parsers take and give, so that an address
  * is looked at where it came in and copied only once it is accepted. Pure. */
-#ifndef SMTPD_SLICE_H
-#define SMTPD_SLICE_H
+#ifndef COMMON_SLICE_H
+#define COMMON_SLICE_H
 
 #include <stdbool.h>
 #include <stddef.h>

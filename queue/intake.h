@@ -5,8 +5,8 @@
  * no room is forgotten and a scan wanted instead; so is a burst, because the kernel drops events
  * when its queue is full and libuv does not say so. A scan that is wanted while one runs is
  * remembered: the running one may have passed the place. */
-#ifndef STORER_INTAKE_H
-#define STORER_INTAKE_H
+#ifndef QUEUE_INTAKE_H
+#define QUEUE_INTAKE_H
 
 #include "queue/id.h"
 #include "queue/spool.h"

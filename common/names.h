@@ -1,10 +1,10 @@
 /* A set of names that are compared without case: domains, or addresses. Built whole from the
  * entries of a setting, which may be a file of a hundred thousand, and then only looked into. Pure.
  */
-#ifndef SMTPD_NAMES_H
-#define SMTPD_NAMES_H
+#ifndef COMMON_NAMES_H
+#define COMMON_NAMES_H
 
-#include "smtpd/slice.h"
+#include "common/slice.h"
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,6 +1,6 @@
 /* Names on their way to the loader: each once, bounded, and a scan when one may have been missed.
  */
-#include "storer/intake.h"
+#include "queue/intake.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

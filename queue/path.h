@@ -1,10 +1,10 @@
 /* Reverse-path and forward-path (RFC 5321, section 4.1.2; RFC 6531, section 3.3), and the domains
  * and address literals in them. Nothing is changed or copied: a path is where its parts lie in the
  * command line. Pure. */
-#ifndef SMTPD_PATH_H
-#define SMTPD_PATH_H
+#ifndef QUEUE_PATH_H
+#define QUEUE_PATH_H
 
-#include "smtpd/slice.h"
+#include "common/slice.h"
 
 #include <stdbool.h>
 

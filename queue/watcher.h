@@ -1,18 +1,18 @@
-/* The near end of storer: opens the spool, takes the queue's lock, and keeps the intake supplied
- * from what the file system says and from full looks.
+/* The near end of whoever works on a queue: opens the spool, takes the queue's lock, and keeps the
+ * intake supplied from what the file system says and from full looks.
  *
  * Loop thread. */
-#ifndef STORER_WATCHER_H
-#define STORER_WATCHER_H
+#ifndef QUEUE_WATCHER_H
+#define QUEUE_WATCHER_H
 
-#include "storer/intake.h"
-#include "storer/scanner.h"
+#include "queue/intake.h"
+#include "queue/scanner.h"
 
 #include <stdbool.h>
 #include <uv.h>
 
 enum watcher_state {
-    WATCHER_LOCKING,  /* another storer works on the queue: waiting for its end */
+    WATCHER_LOCKING,  /* another process works on the queue: waiting for its end */
     WATCHER_RUNNING,  /* locked and supplying */
     WATCHER_REPLACED, /* the directories are not those we opened: to be opened again when quiet */
     WATCHER_STOPPED
@@ -27,11 +27,22 @@ struct watcher_scan {
     bool busy;  /* with the pool */
 };
 
+/* The strings and the data stay the caller's, as long as the watcher lives. */
+struct watcher_options {
+    const char *path; /* of the spool */
+    enum queue queue;
+    long rescan; /* seconds between full looks at new/ */
+    /* What to take of cur/ (queue/scanner.h), in the pool, and milliseconds between full looks at
+     * it; 0: only at the beginning and when watcher_want_cur says so. */
+    bool (*judge_cb)(struct scanner *scanner, const char *name);
+    void *judge_data;
+    uint64_t cur_interval;
+};
+
 struct watcher {
     uv_loop_t *loop;
-    const char *path;
     struct intake *intake;
-    long rescan, keep; /* STORER_RESCAN, STORER_KEEP */
+    struct watcher_options options;
     enum watcher_state state;
     struct spool spool;
     int lock;
@@ -40,15 +51,19 @@ struct watcher {
     bool said_waiting; /* for the lock */
     bool said_blind;   /* uv_fs_event does not work */
     uv_fs_event_t event;
-    uv_timer_t lock_timer, rescan_timer, keep_timer;
+    uv_timer_t lock_timer, rescan_timer, cur_timer;
     struct watcher_scan scan_new, scan_cur;
     bool cur_due;
+    uint64_t cur_scans; /* full looks at cur/ that came to their end */
 };
 
-/* Opens or makes the spool at `path` and begins. Returns 0, or an errno value after it was logged.
- * The settings and the intake stay the caller's. */
-int watcher_start(struct watcher *watcher, uv_loop_t *loop, const char *path, long rescan,
-                  long keep, struct intake *intake);
+/* Opens or makes the spool and begins. Returns 0, or an errno value after it was logged. The intake
+ * stays the caller's. */
+int watcher_start(struct watcher *watcher, uv_loop_t *loop, const struct watcher_options *options,
+                  struct intake *intake);
+
+/* A full look at cur/ is due. */
+void watcher_want_cur(struct watcher *watcher);
 
 /* Starts what is due; called on every turn of the loop. */
 void watcher_turn(struct watcher *watcher);

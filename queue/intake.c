@@ -1,5 +1,5 @@
 /* Names on their way to the loader: see the header. */
-#include "storer/intake.h"
+#include "queue/intake.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 /* The grammar of paths: see the header. */
-#include "smtpd/path.h"
+#include "queue/path.h"
 
-#include "smtpd/ascii.h"
+#include "common/ascii.h"
 
 #include <arpa/inet.h>
 #include <string.h>

@@ -1,5 +1,5 @@
 /* Lock, events and scans: see the header. */
-#include "storer/watcher.h"
+#include "queue/watcher.h"
 
 #include "common/log.h"
 
@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { LOCK_INTERVAL = 250 /* milliseconds */, KEEP_LOOKS = 10 /* within STORER_KEEP */ };
+enum { LOCK_INTERVAL = 250 /* milliseconds */ };
 
 static void try_lock(struct watcher *watcher);
 
@@ -33,8 +33,10 @@ static void scan_done_cb(uv_work_t *work, int status)
             intake_want_scan(watcher->intake);
     if (!scanner->open && scan == &watcher->scan_new)
         intake_scan_end(watcher->intake);
+    if (!scanner->open && scan == &watcher->scan_cur)
+        watcher->cur_scans++;
     if (scanner->replaced && watcher->state == WATCHER_RUNNING) {
-        log_warn("spool_replaced", LOG_TEXT("path", watcher->path));
+        log_warn("spool_replaced", LOG_TEXT("path", watcher->options.path));
         watcher->state = WATCHER_REPLACED;
     }
 }
@@ -92,7 +94,7 @@ static void watch(struct watcher *watcher)
 {
     if (watcher->watching)
         return;
-    char *path = spool_directory_path(&watcher->spool, QUEUE_STORE, QUEUE_NEW);
+    char *path = spool_directory_path(&watcher->spool, watcher->options.queue, QUEUE_NEW);
     int error = path ? uv_fs_event_start(&watcher->event, event_cb, path, 0) : UV_ENOMEM;
     if (error && !watcher->said_blind)
         log_error("not_watching", LOG_TEXT("path", path), LOG_TEXT("error", uv_strerror(error)));
@@ -108,9 +110,13 @@ static void rescan_cb(uv_timer_t *timer)
     intake_want_scan(watcher->intake);
 }
 
-static void keep_cb(uv_timer_t *timer)
+static void cur_cb(uv_timer_t *timer)
 {
-    struct watcher *watcher = timer->data;
+    watcher_want_cur(timer->data);
+}
+
+void watcher_want_cur(struct watcher *watcher)
+{
     watcher->cur_due = true;
 }
 
@@ -119,15 +125,15 @@ static void keep_cb(uv_timer_t *timer)
 static void begin_supply(struct watcher *watcher)
 {
     watcher->state = WATCHER_RUNNING;
-    uint64_t rescan = (uint64_t)watcher->rescan * 1000;
-    uint64_t look = (uint64_t)watcher->keep * 1000 / KEEP_LOOKS;
+    uint64_t rescan = (uint64_t)watcher->options.rescan * 1000;
+    uint64_t look = watcher->options.cur_interval;
     /* The watch before the scan: what comes in between is seen by both, not by neither. */
     watch(watcher);
     intake_want_scan(watcher->intake);
     watcher->cur_due = true;
     uv_timer_start(&watcher->rescan_timer, rescan_cb, rescan, rescan);
     if (look > 0)
-        uv_timer_start(&watcher->keep_timer, keep_cb, look, look);
+        uv_timer_start(&watcher->cur_timer, cur_cb, look, look);
 }
 
 static void lock_cb(uv_timer_t *timer)
@@ -137,7 +143,7 @@ static void lock_cb(uv_timer_t *timer)
 
 static void try_lock(struct watcher *watcher)
 {
-    watcher->lock = spool_lock(&watcher->spool, QUEUE_STORE);
+    watcher->lock = spool_lock(&watcher->spool, watcher->options.queue);
     if (watcher->lock >= 0) {
         if (watcher->said_waiting)
             log_info("lock_taken");
@@ -146,8 +152,8 @@ static void try_lock(struct watcher *watcher)
         return;
     }
     if (!watcher->said_waiting && errno == EWOULDBLOCK)
-        log_warn("lock_waiting", LOG_TEXT("queue", queue_names[QUEUE_STORE]),
-                 LOG_TEXT("why", "another storer works on this queue"));
+        log_warn("lock_waiting", LOG_TEXT("queue", queue_names[watcher->options.queue]),
+                 LOG_TEXT("why", "another process works on this queue"));
     else if (!watcher->said_waiting)
         log_error("lock_failed", LOG_ERRNO(errno));
     watcher->said_waiting = true;
@@ -156,12 +162,11 @@ static void try_lock(struct watcher *watcher)
 
 /* Beginning, beginning again, and ending. */
 
-int watcher_start(struct watcher *watcher, uv_loop_t *loop, const char *path, long rescan,
-                  long keep, struct intake *intake)
+int watcher_start(struct watcher *watcher, uv_loop_t *loop, const struct watcher_options *options,
+                  struct intake *intake)
 {
-    *watcher = (struct watcher){
-        .loop = loop, .path = path, .intake = intake, .rescan = rescan, .keep = keep, .lock = -1};
-    int error = spool_open(&watcher->spool, path);
+    *watcher = (struct watcher){.loop = loop, .intake = intake, .options = *options, .lock = -1};
+    int error = spool_open(&watcher->spool, options->path);
     if (error)
         return error;
     watcher->open = true;
@@ -170,15 +175,17 @@ int watcher_start(struct watcher *watcher, uv_loop_t *loop, const char *path, lo
         scans[i]->watcher = watcher;
         scans[i]->work.data = scans[i];
         scans[i]->scanner.spool = &watcher->spool;
+        scans[i]->scanner.queue = options->queue;
         scans[i]->scanner.directory = i == 0 ? QUEUE_NEW : QUEUE_CUR;
-        scans[i]->scanner.keep = keep;
+        scans[i]->scanner.judge_cb = options->judge_cb;
+        scans[i]->scanner.data = options->judge_data;
     }
     uv_fs_event_init(loop, &watcher->event);
     uv_timer_init(loop, &watcher->lock_timer);
     uv_timer_init(loop, &watcher->rescan_timer);
-    uv_timer_init(loop, &watcher->keep_timer);
+    uv_timer_init(loop, &watcher->cur_timer);
     watcher->event.data = watcher->lock_timer.data = watcher;
-    watcher->rescan_timer.data = watcher->keep_timer.data = watcher;
+    watcher->rescan_timer.data = watcher->cur_timer.data = watcher;
     try_lock(watcher);
     return 0;
 }
@@ -188,7 +195,7 @@ static void halt(struct watcher *watcher)
     uv_fs_event_stop(&watcher->event);
     uv_timer_stop(&watcher->lock_timer);
     uv_timer_stop(&watcher->rescan_timer);
-    uv_timer_stop(&watcher->keep_timer);
+    uv_timer_stop(&watcher->cur_timer);
     watcher->watching = false;
 }
 
@@ -203,11 +210,12 @@ void watcher_reopen(struct watcher *watcher)
     watcher_close(watcher);
     intake_scan_end(watcher->intake);
     watcher->state = WATCHER_LOCKING;
-    watcher->open = spool_open(&watcher->spool, watcher->path) == 0;
+    watcher->open = spool_open(&watcher->spool, watcher->options.path) == 0;
     if (watcher->open)
         try_lock(watcher);
     else
-        uv_timer_start(&watcher->lock_timer, reopen_cb, (uint64_t)watcher->rescan * 1000, 0);
+        uv_timer_start(&watcher->lock_timer, reopen_cb, (uint64_t)watcher->options.rescan * 1000,
+                       0);
 }
 
 void watcher_stop(struct watcher *watcher)
@@ -217,7 +225,7 @@ void watcher_stop(struct watcher *watcher)
     uv_close((uv_handle_t *)&watcher->event, NULL);
     uv_close((uv_handle_t *)&watcher->lock_timer, NULL);
     uv_close((uv_handle_t *)&watcher->rescan_timer, NULL);
-    uv_close((uv_handle_t *)&watcher->keep_timer, NULL);
+    uv_close((uv_handle_t *)&watcher->cur_timer, NULL);
 }
 
 void watcher_close(struct watcher *watcher)
