@@ -1,7 +1,6 @@
 /* The table of settings, and the checks that need more than a range. */
 #include "smtpd/config.h"
 
-#include "common/ascii.h"
 #include "queue/path.h"
 #include "smtpd/networks.h"
 #include "smtpd/tls.h"
@@ -11,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/utsname.h>
 #include <sysexits.h>
 
 #define NUMBER(variable, member, low, high, standard, text)                                        \
@@ -40,12 +38,7 @@ const struct setting config_settings[] = {
     LIST("SMTPD_LISTEN", listen, "127.0.0.1:2525",
          "where to listen: host:port (address or name), [v6]:port; LISTEN_FDS comes before it"),
     NUMBER("PORT", port, 1, 65535, NULL, "shorthand: listen on this port on every address"),
-    {.name = "SMTPD_HOSTNAME",
-     .type = SETTING_TEXT,
-     .meaning = "name in greeting, HELP and Received; the host's name when unset",
-     .offset = offsetof(struct config, hostname)},
-    LIST("SMTPD_DOMAINS", domains, "*",
-         "domains stored here: *, or a list; .example.org for every subdomain"),
+    SITE_SETTINGS(struct config, site),
     LIST("SMTPD_DISCARD_DOMAINS", discard_domains, "",
          "mail to these domains is answered 250 and dropped"),
     LIST("SMTPD_REJECT_SENDERS", reject_senders, "", "sender domains refused at MAIL"),
@@ -186,38 +179,6 @@ static int check_listen(const struct config *config)
                                          "where the name has an address");
 }
 
-/* A domain of an address may be UTF-8. The name that we go by may not: it stands in the greeting,
- * before any client could have asked for more than ASCII (RFC 6531, section 3.7.4). */
-static bool is_hostname(struct slice name)
-{
-    for (size_t i = 0; i < name.length; i++)
-        if (!ascii_is_graph(name.start[i]))
-            return false;
-    return path_is_domain(name) || path_is_literal(name);
-}
-
-static int check_hostname(struct config *config)
-{
-    static struct utsname host;
-
-    if (config->hostname == NULL && uname(&host) == 0)
-        config->hostname = host.nodename;
-    if (config->hostname != NULL && is_hostname(slice_of(config->hostname)))
-        return EX_OK;
-    return refuse("SMTPD_HOSTNAME", "a domain name in ASCII, or an address in brackets (when "
-                                    "unset, the host's name must be one)");
-}
-
-/* `*`, a domain, `.domain`, or an address literal. */
-static bool is_domain_entry(const char *item)
-{
-    struct slice entry = slice_of(item);
-
-    if (slice_equals(entry, slice_of("*")) || path_is_literal(entry))
-        return true;
-    return path_is_domain(entry.start[0] == '.' ? slice_from(entry, 1) : entry);
-}
-
 static bool is_mailbox_entry(const char *item)
 {
     const char *at = strrchr(item, '@');
@@ -234,7 +195,6 @@ static bool is_network_entry(const char *item)
     return networks_parse_entry(item, &network);
 }
 
-#define DOMAINS   "a list of domains, .domain for all below it, or *"
 #define MAILBOXES "a list of user@domain, or user@ for any domain"
 #define NETWORKS                                                                                   \
     "a list of addresses and networks (192.0.2.0/24, 2001:db8::/32) with no bit set behind the "   \
@@ -247,9 +207,10 @@ static const struct {
     bool (*valid)(const char *item);
     const char *expected;
 } lists[] = {
-    {"SMTPD_DOMAINS", offsetof(struct config, domains), is_domain_entry, DOMAINS},
-    {"SMTPD_DISCARD_DOMAINS", offsetof(struct config, discard_domains), is_domain_entry, DOMAINS},
-    {"SMTPD_REJECT_SENDERS", offsetof(struct config, reject_senders), is_domain_entry, DOMAINS},
+    {"SMTPD_DISCARD_DOMAINS", offsetof(struct config, discard_domains), site_is_domain_entry,
+     SITE_DOMAINS_EXPECTED},
+    {"SMTPD_REJECT_SENDERS", offsetof(struct config, reject_senders), site_is_domain_entry,
+     SITE_DOMAINS_EXPECTED},
     {"SMTPD_REJECT_RECIPIENTS", offsetof(struct config, reject_recipients), is_mailbox_entry,
      MAILBOXES},
     {"SMTPD_PROXY_CLIENTS", offsetof(struct config, proxy_clients), is_network_entry, NETWORKS},
@@ -305,8 +266,9 @@ static int check_tls(const struct config *config)
 int config_check(void *data)
 {
     struct config *config = data;
-    const int codes[] = {check_listen(config), check_hostname(config), check_lists(config),
-                         check_tls(config)};
+    const int codes[] = {check_listen(config),
+                         site_check(&config->site, config_settings, config_settings_count),
+                         check_lists(config), check_tls(config)};
 
     for (size_t i = 0; i < sizeof codes / sizeof codes[0]; i++)
         if (codes[i] != EX_OK)
@@ -316,6 +278,7 @@ int config_check(void *data)
 
 void config_reread(struct config *config)
 {
+    site_reread(&config->site);
     for (size_t which = 0; which < LISTS; which++)
         settings_list_reread(list_at(config, which), lists[which].name, lists[which].valid);
 }

@@ -3,6 +3,7 @@
 #define SMTPD_CONFIG_H
 
 #include "common/settings.h"
+#include "queue/site.h"
 
 #include <netdb.h>
 #include <netinet/in.h>
@@ -17,8 +18,7 @@ struct config {
     struct settings_common common;
     struct setting_list listen;
     long port; /* -1: unset */
-    const char *hostname;
-    struct setting_list domains;
+    struct site_settings site;
     struct setting_list discard_domains;
     struct setting_list reject_senders;
     struct setting_list reject_recipients;

@@ -67,7 +67,7 @@ static bool begin_message(struct session *session)
     struct connection *connection = connection_of(session);
     struct server *server = connection->server;
     const struct message_origin origin = {
-        .hostname = server->config->hostname,
+        .hostname = server->config->site.hostname,
         .helo = session->helo,
         .protocol = transaction_protocol(session->transaction, session->extended, session->secure),
         .client = connection->client,

@@ -58,8 +58,15 @@ enum policy_verdict policy_judge_recipient(const struct policy *policy,
         return POLICY_UNKNOWN;
     if (names_contain_domain(&policy->discard_domains, recipient->domain))
         return POLICY_DISCARD;
-    if (!names_contain_domain(&policy->domains, recipient->domain))
+    switch (site_route(&policy->site, recipient->domain)) {
+    case SITE_STORE:
+        break;
+    case SITE_UNKNOWN:
+        return POLICY_UNKNOWN;
+    case SITE_RELAY:
+    case SITE_NOWHERE:
         return POLICY_REFUSE_DOMAIN;
+    }
     if (postmaster || !mailbox_rejected(policy, recipient))
         return POLICY_ACCEPT;
     return POLICY_REFUSE_MAILBOX;
@@ -67,7 +74,7 @@ enum policy_verdict policy_judge_recipient(const struct policy *policy,
 
 void policy_free(struct policy *policy)
 {
-    names_free(&policy->domains);
+    site_free(&policy->site);
     names_free(&policy->discard_domains);
     names_free(&policy->reject_senders);
     names_free(&policy->reject_recipients);

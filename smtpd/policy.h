@@ -5,11 +5,12 @@
 
 #include "common/names.h"
 #include "queue/path.h"
+#include "queue/site.h"
 
 #include <stdbool.h>
 
 struct policy {
-    struct names domains;           /* stored here */
+    struct site site;               /* what is stored here */
     struct names discard_domains;   /* answered as if stored, and dropped */
     struct names reject_senders;    /* domains */
     struct names reject_recipients; /* `user@domain`, or `user@` for any domain */

@@ -32,8 +32,8 @@ uint32_t server_tick(uint64_t milliseconds)
 static bool load_policy(struct server *server)
 {
     const struct config *config = server->config;
-    struct policy fresh = {.hostname = config->hostname};
-    bool loaded = names_build(&fresh.domains, config->domains.items, config->domains.count) &&
+    struct policy fresh = {.hostname = config->site.hostname};
+    bool loaded = site_load(&fresh.site, &config->site) &&
                   names_build(&fresh.discard_domains, config->discard_domains.items,
                               config->discard_domains.count) &&
                   names_build(&fresh.reject_senders, config->reject_senders.items,
@@ -42,8 +42,7 @@ static bool load_policy(struct server *server)
                               config->reject_recipients.count);
 
     fresh.senders_broken = config->reject_senders.broken;
-    fresh.recipients_broken = config->domains.broken || config->discard_domains.broken ||
-                              config->reject_recipients.broken;
+    fresh.recipients_broken = config->discard_domains.broken || config->reject_recipients.broken;
     policy_free(loaded ? &server->policy : &fresh);
     if (loaded)
         server->policy = fresh;
@@ -217,7 +216,7 @@ static void set_rules(struct server *server)
     const struct config *config = server->config;
 
     server->rules = (struct rules){
-        .hostname = config->hostname,
+        .hostname = config->site.hostname,
         .policy = &server->policy,
         .max_size = (uint64_t)config->max_size,
         .max_recipients = (size_t)config->max_recipients,

@@ -368,7 +368,7 @@ static void every_file_of_the_settings_is_planned(void **state)
     config = (struct config){.tls_cert = "cert.pem",
                              .tls_key = "key.pem",
                              .confine = CONFINE_TRY,
-                             .domains.path = "domains",
+                             .site.domains.path = "domains",
                              .discard_domains.path = "discard",
                              .reject_senders.path = "senders",
                              .reject_recipients.path = "recipients",

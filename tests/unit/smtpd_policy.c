@@ -26,7 +26,7 @@ static void fill(struct names *names, const char *const entries[])
 static void build(struct policy *policy, const struct lists *lists)
 {
     *policy = (struct policy){.hostname = "mx.example"};
-    fill(&policy->domains, lists->domains);
+    fill(&policy->site.domains, lists->domains);
     fill(&policy->discard_domains, lists->discard);
     fill(&policy->reject_senders, lists->senders);
     fill(&policy->reject_recipients, lists->recipients);

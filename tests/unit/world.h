@@ -120,7 +120,7 @@ static inline int world_setup(void **state)
 
     (void)state;
     memset(&world, 0, sizeof world);
-    assert_true(names_build(&world.policy.domains, domains, 1));
+    assert_true(names_build(&world.policy.site.domains, domains, 1));
     world.policy.hostname = "mx.example";
     world.rules = (struct rules){
         .hostname = "mx.example",
