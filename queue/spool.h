@@ -39,6 +39,9 @@
 enum queue { QUEUE_STORE, QUEUE_RELAY, QUEUE_COUNT };
 enum queue_directory { QUEUE_TMP, QUEUE_NEW, QUEUE_CUR, QUEUE_FAILED, QUEUE_DIRECTORY_COUNT };
 
+/* `Received` fields above which a message is taken to go in circles (RFC 5321, section 6.3). */
+enum { QUEUE_HOPS_MAX = 100 };
+
 enum { SPOOL_DIRECTORY_MODE = 02770, SPOOL_FILE_MODE = 0640 };
 
 struct spool {

@@ -23,7 +23,4 @@ struct rules {
     bool refuse_pipelining; /* out of turn: else it is only noted */
 };
 
-/* `Received` fields above which a message is taken to go in circles (RFC 5321, section 6.3). */
-enum { RULES_MAX_HOPS = 100 };
-
 #endif

@@ -1,6 +1,7 @@
 /* The session, whose table is in smtpd/transition.c: see the header. */
 #include "smtpd/session.h"
 
+#include "queue/spool.h"
 #include "smtpd/command.h"
 #include "smtpd/transition.h"
 
@@ -315,7 +316,7 @@ static void keep_content(struct session *session, struct slice content)
 
     if (data->size > session->rules->max_size)
         session_event(session, EVENT_CONTENT_FAILED, REPLY_TOO_BIG);
-    else if (data->received > RULES_MAX_HOPS)
+    else if (data->received > QUEUE_HOPS_MAX)
         session_event(session, EVENT_CONTENT_FAILED, REPLY_TOO_MANY_HOPS);
     else if (content.length > 0)
         session->host->message_append(session, content);
