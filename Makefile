@@ -9,13 +9,14 @@ MAKEFLAGS += --no-builtin-rules
 
 VERSION  := 0.1.0
 PROGRAMS := smtpd storer reaper
-FOLDERS  := common queue $(PROGRAMS)
+FOLDERS  := common queue relay $(PROGRAMS)
 
 LIBS_common := -luv
 LIBS_queue  :=
 LIBS_smtpd  := -luv -lssl -lcrypto -lseccomp
 LIBS_storer := -luv -lpq
 LIBS_reaper := -luv -lpq
+LIBS_relay  := -luv -lcurl
 
 ifeq ($(origin CC),default)
 CC       := gcc

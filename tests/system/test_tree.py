@@ -12,11 +12,11 @@ from cluster import ROOT
 from programs import BUILD
 
 PROGRAMS = ["smtpd", "storer", "reaper"]
-FOLDERS = ["common", "queue", *PROGRAMS]
+FOLDERS = ["common", "queue", "relay", *PROGRAMS]
 TOP = {"Makefile", "README.md", "LICENSE", "sql", "tests", *FOLDERS}
 
 MAY_INCLUDE = {"common": {"common"}, "queue": {"common", "queue"},
-               **{name: {"common", "queue", name} for name in PROGRAMS}}
+               **{name: {"common", "queue", name} for name in ["relay", *PROGRAMS]}}
 INCLUDE = re.compile(r'^\s*#\s*include\s+([<"])([^>"]+)[>"]', re.M)
 
 # Beyond the C library. A sanitized build adds its own.
