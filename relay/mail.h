@@ -70,7 +70,7 @@ int mail_read(struct mail *mail);
 /* Back to the first piece, which is read again. Returns as mail_read. Blocks. */
 int mail_rewind(struct mail *mail);
 
-/* Decides about a recipient, in words that are copied. */
+/* Decides about a recipient, in words that are copied (NULL: none). */
 void mail_decide(struct mail *mail, size_t recipient, enum outcome outcome, const char *status,
                  const char *words, bool own_words);
 
