@@ -7,8 +7,9 @@
 enum { SCHEDULE_SHORTEST = 60, SCHEDULE_LONGEST = 3600 }; /* seconds */
 
 /* The next try of a message received at `received`, both and the result in microseconds since the
- * epoch: after as long again as it has been waiting, within the bounds, up to a fifth sooner or
- * later by `random` (any number), so that what was deferred together does not come back together. */
+ * epoch: after as long again as it has been waiting, up to a fifth sooner or later by `random` (any
+ * number), so that what was deferred together does not come back together; always within the
+ * bounds. */
 int64_t schedule_next(int64_t received, int64_t now, uint32_t random);
 
 #endif

@@ -23,6 +23,7 @@
 struct scratch {
     char path[64];
     struct spool spool;
+    enum queue queue; /* the one that the functions below work on: store/ until set */
 };
 
 static inline int scratch_remove_cb(const char *path, const struct stat *status, int type,
@@ -60,7 +61,7 @@ static inline int scratch_teardown(void **state)
 
 static inline int scratch_directory(const struct scratch *scratch, enum queue_directory directory)
 {
-    return scratch->spool.directories[QUEUE_STORE][directory];
+    return scratch->spool.directories[scratch->queue][directory];
 }
 
 static inline bool scratch_exists(const struct scratch *scratch, enum queue_directory directory,
