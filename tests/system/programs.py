@@ -303,6 +303,11 @@ class Programs:
     def storer(self, spool, database, **settings):
         return self.start("storer", SPOOL=spool, DATABASE_URL=url_of(database), **settings)
 
+    def relay(self, spool, smarthost, **settings):
+        """relay to a smarthost, whose settings() say how it is reached."""
+        own = {"SMTPD_HOSTNAME": "mayfly.example", "SMTPD_DOMAINS": "stored.example"}
+        return self.start("relay", SPOOL=spool, **(own | smarthost.settings() | settings))
+
     def reaper(self, spool, database, **settings):
         return self.start("reaper", SPOOL=spool, DATABASE_URL=url_of(database), **settings)
 

@@ -16,10 +16,11 @@ ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f
 UTC = datetime.timezone.utc
 STAMP = "%Y-%m-%dT%H:%M:%S.%fZ"
 
-# Return-Path and Received. The second ends behind its date, and not where a line no longer looks
-# like a continuation: the message itself may begin with white space.
-TRACE = re.compile(rb"Return-Path: ([^\r\n]*)\r\n"
-                   rb"Received: ((?:[^\r\n]|\r\n[ \t])*?;\s+[^;\r\n]*[+-]\d{4})\r\n")
+# Received ends behind its date, and not where a line no longer looks like a continuation: the
+# message itself may begin with white space. Return-Path belongs to final delivery.
+RECEIVED = rb"Received: (?P<received>(?:[^\r\n]|\r\n[ \t])*?;\s+[^;\r\n]*[+-]\d{4})\r\n"
+TRACE = {"store": re.compile(rb"Return-Path: (?P<return_path>[^\r\n]*)\r\n" + RECEIVED),
+         "relay": re.compile(RECEIVED)}
 
 SINGLE = ("Id", "Received", "Client", "Helo", "Protocol", "From")
 
@@ -50,12 +51,12 @@ def stamp(moment):
     return moment.astimezone(UTC).strftime(STAMP)
 
 
-def raw_of(body, mail_from, trace=None):
+def raw_of(body, mail_from, trace=None, queue="store"):
     """What follows the envelope: the trace fields that smtpd writes, then the message."""
     if trace is None:
-        trace = (f"Return-Path: <{mail_from}>\r\n"
-                 "Received: from c.example ([192.0.2.1])\r\n"
-                 "\tby mayfly.example with ESMTP; Sat, 21 Nov 2026 19:08:11 +0000\r\n")
+        trace = f"Return-Path: <{mail_from}>\r\n" if queue == "store" else ""
+        trace += ("Received: from c.example ([192.0.2.1])\r\n"
+                  "\tby mayfly.example with ESMTP; Sat, 21 Nov 2026 19:08:11 +0000\r\n")
     return (trace.encode() if isinstance(trace, str) else trace) + body
 
 
@@ -87,8 +88,13 @@ class Message:
     size: int
     raw: bytes
 
+    @property
+    def queue(self):
+        """The queue that it lies in: store or relay."""
+        return self.path.parent.parent.name
+
     def _trace(self):
-        match = TRACE.match(self.raw)
+        match = TRACE[self.queue].match(self.raw)
         assert match, f"{self.id}: no trace fields at the top: {self.raw[:300]!r}"
         return match
 
@@ -104,12 +110,12 @@ class Message:
 
     @property
     def return_path(self):
-        return self._trace().group(1).decode()
+        return self._trace().group("return_path").decode()
 
     @property
     def received_field(self):
         """The Received field that smtpd added, unfolded, without its name."""
-        return re.sub(rb"\r\n[ \t]+", b" ", self._trace().group(2)).decode()
+        return re.sub(rb"\r\n[ \t]+", b" ", self._trace().group("received")).decode()
 
 
 def parse(path):
@@ -147,31 +153,28 @@ def unbracketed(text):
     return text[1:-1]
 
 
-class Spool:
-    """A SPOOL directory and its store queue. It is not there until a program or `make` makes it."""
+class Queue:
+    """A queue of a SPOOL directory, `path`. It is not there until a program or `make` makes it."""
 
-    def __init__(self, path):
+    def __init__(self, path, queue):
         self.path = pathlib.Path(path)
-        self.store = self.path / "store"
-
-    def __str__(self):
-        return str(self.path)
+        self.queue = self.path / queue
 
     def make(self):
         """Makes the directories as a program would."""
-        for directory in (self.path, self.store, *(self.store / name for name in DIRECTORIES)):
+        for directory in (self.path, self.queue, *(self.queue / name for name in DIRECTORIES)):
             if not directory.is_dir():
                 directory.mkdir(parents=True, exist_ok=True)  # a program may be making it at this moment
                 directory.chmod(0o2770)
         return self
 
     def directory(self, name):
-        return self.store / name
+        return self.queue / name
 
     def names(self, name):
         """The names in one directory, sorted; [] when it is not there."""
         try:
-            return sorted(os.listdir(self.store / name))
+            return sorted(os.listdir(self.queue / name))
         except FileNotFoundError:
             return []
 
@@ -187,25 +190,29 @@ class Spool:
     def failed(self):
         return self.names("failed")
 
-    def reason(self, id):
-        return (self.store / "failed" / f"{id}.reason").read_text()
+    def ids(self, name):
+        """The messages of one directory, without the reasons beside them."""
+        return [file for file in self.names(name) if not file.endswith(".reason")]
+
+    def reason(self, id, name="failed"):
+        return (self.queue / name / f"{id}.reason").read_text()
 
     def messages(self, name="new"):
         """Every message of a directory, parsed, in the order of their ids."""
-        return [parse(self.store / name / id) for id in self.names(name)]
+        return [parse(self.queue / name / id) for id in self.ids(name)]
 
     def message(self, id=None):
         """The message with that id in new/, or the only one."""
         if id is not None:
-            return parse(self.store / "new" / id)
+            return parse(self.queue / "new" / id)
         found = self.new()
         assert len(found) == 1, f"one message expected in new/, found {found}"
-        return parse(self.store / "new" / found[0])
+        return parse(self.queue / "new" / found[0])
 
     def clear(self):
         """Removes what lies in new/: for modules whose tests share one smtpd."""
         for id in self.new():
-            (self.store / "new" / id).unlink()
+            (self.queue / "new" / id).unlink()
 
     def put(self, body=b"Subject: hello\r\n\r\nhello\r\n", recipients=("b@t.example",), id=None,
             received=None, mail_from="a@c.example", raw=None, content=None, into="new", **fields):
@@ -217,7 +224,7 @@ class Spool:
         received = received or now()
         id = id or uuid7(received if isinstance(received, datetime.datetime) else None)
         if content is None:
-            raw = raw_of(body, mail_from) if raw is None else raw
+            raw = raw_of(body, mail_from, queue=self.queue.name) if raw is None else raw
             content = encode(id, received, mail_from, recipients, raw, **fields)
         self._place(id, content, into)
         return id
@@ -231,23 +238,35 @@ class Spool:
         rename, so that the renames come as one burst.
         """
         self.make()
-        ids, raw = [], raw_of(body, mail_from)
+        ids, raw = [], raw_of(body, mail_from, queue=self.queue.name)
         for number in range(count):
             moment = now()
             id = uuid7(moment)
             content = encode(id, moment, mail_from, [recipient.format(number)], raw)
-            descriptor = os.open(self.store / "tmp" / id, CREATE, 0o640)
+            descriptor = os.open(self.queue / "tmp" / id, CREATE, 0o640)
             os.write(descriptor, content)
             os.close(descriptor)
             ids.append(id)
-        source, target = f"{self.store}/tmp/", f"{self.store}/{into}/"
+        source, target = f"{self.queue}/tmp/", f"{self.queue}/{into}/"
         for id in ids:
             os.rename(source + id, target + id)
         return ids
 
     def _place(self, id, content, into):
-        temporary = self.store / "tmp" / id
+        temporary = self.queue / "tmp" / id
         descriptor = os.open(temporary, CREATE, 0o640)
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
-        temporary.rename(self.store / into / id)
+        temporary.rename(self.queue / into / id)
+
+
+class Spool(Queue):
+    """A SPOOL directory: its store queue, and `relay`, the other."""
+
+    def __init__(self, path):
+        super().__init__(path, "store")
+        self.store = self.queue
+        self.relay = Queue(path, "relay")
+
+    def __str__(self):
+        return str(self.path)
