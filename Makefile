@@ -150,7 +150,7 @@ bench-commit: $(BUILD)/tests/bench/commit ## measure what a durable message cost
 all_cores = $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc))
 
 .PHONY: run
-run: ## install what is missing, build, and run everything with SMTP on 127.0.0.1:2525 (PORT=, SMTPD_LISTEN=)
+run: ## install what is missing, build, and run everything with SMTP on 127.0.0.1:2525 (PORT=, RELAY_HOST=, any setting)
 	@common/packages.sh install build run
 	@$(MAKE) --no-print-directory $(all_cores) all
 	@area=$$(common/run.sh area) && $(MAKE) --no-print-directory -s install PREFIX="$$area" DESTDIR=

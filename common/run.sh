@@ -22,7 +22,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 clone=$(pwd -P)
-programs=(smtpd storer reaper)
+programs=(smtpd storer reaper) # and relay, when there is a smarthost
 log_reader=''
 
 # PostgreSQL refuses to run as root, and nothing else here needs to.
@@ -143,6 +143,7 @@ stop() {
     rm -f "$area/ready"
     say "Stopping."
     end_all
+    relay_forget
     if [ -n "$log_reader" ]; then kill "$log_reader" && wait "$log_reader"; fi 2>/dev/null
     say "Stopped; \`make run\` goes on from here, \`make clean-run\` forgets it."
 }
@@ -176,19 +177,20 @@ log_place() {
 programs_prepare() {
     local program service
     rm -rf "$area/service"
-    cp -r "$area/share/mayfly/service" "$area/service"
-    install -d -m 755 "$area/log"
+    install -d -m 755 "$area/service" "$area/log"
     install -d -o "$owner" -m 2770 "$area/spool"
     for program in "${programs[@]}"; do
         service=$area/service/mayfly-$program
+        cp -r "$area/share/mayfly/service/mayfly-$program" "$service"
         log_place "$program" "$service"
         echo "$area/spool" >"$service/env/SPOOL"
-        if [ "$program" != smtpd ]; then
+        if [ -e "$service/env/DATABASE_URL" ]; then
             (umask 077 && rm "$service/env/DATABASE_URL" && database_url "$program" >"$service/env/DATABASE_URL")
         fi
         if [ "$owner" = postgres ]; then echo postgres >"$service/user"; else rm "$service/user"; fi
         if [ -e .env ]; then install -o "$owner" -m 600 .env "$service/.env"; fi
     done
+    if [ "${programs[-1]}" = relay ]; then relay_prepare; fi
 }
 
 # Prints what --check says, which is where a wrong setting comes to light, and ends this with its code.
@@ -205,15 +207,18 @@ address_for_client() {
     esac
 }
 
-# Sets `listen` to the addresses that smtpd is going to listen on, and `domain` to one that it takes.
+# Sets `listen` to the addresses that smtpd is going to listen on, `stored` to the domains that it stores,
+# `domain` to one of them, if there is any, and `clients` to those who may relay.
 smtpd_settings() {
     local settings port
     settings=$(program_check smtpd)
     port=$(sed -n 's/^PORT=//p' <<<"$settings")
     listen=$(sed -n 's/^SMTPD_LISTEN=//p' <<<"$settings")
     if [ -n "$port" ]; then listen="*:$port"; fi
-    domain=$(sed -n 's/^SMTPD_DOMAINS=\.\{0,1\}\([a-z0-9][^,]*\).*/\1/p' <<<"$settings")
-    domain=${domain:-mayfly.example}
+    stored=$(sed -n 's/^SMTPD_DOMAINS=//p' <<<"$settings")
+    clients=$(sed -n 's/^SMTPD_RELAY_CLIENTS=//p' <<<"$settings")
+    domain=$(sed -n 's/^\.\{0,1\}\([a-z0-9][^,]*\).*/\1/p' <<<"$stored")
+    if [ -n "$stored" ]; then domain=${domain:-mayfly.example}; fi
 }
 
 port_taken() {
@@ -241,7 +246,7 @@ supervise() {
     supervisor=$!
 }
 
-# What is where, and the two lines to try it with, as they can be pasted.
+# What is where, and the lines to try it with, as they can be pasted.
 print_use() {
     local smtp url
     smtp=$(address_for_client "${listen%%,*}")
@@ -253,6 +258,9 @@ print_use() {
   spool      $area/spool
   logs       $area/log
 
+TXT
+    if [ -n "$domain" ]; then
+        cat <<TXT
 Send a mail:
   printf 'From: alice@example.org\r\nTo: bob@$domain\r\nSubject: Hello\r\n\r\nIt works.\r\n' | curl -sS smtp://$smtp --mail-from alice@example.org --mail-rcpt bob@$domain -T -
 
@@ -260,6 +268,8 @@ Show the newest:
   psql '$url' -x -c 'SELECT * FROM emails ORDER BY received_at DESC LIMIT 1'
 
 TXT
+    fi
+    if [ "${programs[-1]}" = relay ]; then relay_print_use "$smtp"; fi
 }
 
 start() {
@@ -270,7 +280,9 @@ start() {
     # What concerns another database or the make that started this is not for the programs.
     for name in $(compgen -e | grep -E '^(PG|MAKE|MFLAGS)'); do unset "$name"; done
 
+    relay_settle
     database_prepare
+    trap relay_forget EXIT
     programs_prepare
     smtpd_settings
     listen_check
@@ -303,6 +315,8 @@ forget() {
 
 # shellcheck source=common/run-database.sh
 . common/run-database.sh
+# shellcheck source=common/run-relay.sh
+. common/run-relay.sh
 case ${1:-} in
 area)
     area_make
