@@ -1,8 +1,8 @@
 /* Group commit: the one place that takes responsibility for a message.
  *
  * Why it is safe, COMMIT_SYNCFS. All files of the group lie complete in tmp/, their data handed to
- * the device by sync_file_range; then all are renamed into new/, and one syncfs(2) makes everything
- * durable: data, inodes, and the directory entries. syncfs is documented to write out and wait for
+ * the device by sync_file_range; then those for storer are renamed into new/, and one syncfs(2) makes
+ * everything durable: data, inodes, and the directory entries. syncfs is documented to write out and wait for
  * all of the file system that holds the descriptor (sync(2): on Linux it waits for completion), and
  * since Linux 5.8 to return an error for any write-back that failed since the descriptor was opened
  * or last synced. ext4, XFS and btrfs end it with a cache flush of the device; from Linux 5.17 an
@@ -11,15 +11,23 @@
  *
  * - The rename comes before the flush, so the queue's reader may see a message that is not durable
  *   yet. For storer that is harmless: the message is unacknowledged, and storer removes the file
- *   only once PostgreSQL has it durably. relay would send it on, so a message for relay is synced
- *   before its rename.
+ *   only once PostgreSQL has it durably. relay would send it on, and what was sent cannot be
+ *   withdrawn. So messages for relay come last: they are renamed when all their bytes are durable,
+ *   by a flush of their own, or by store's where both queues are on one file system; and when all
+ *   that can go wrong with the others of the group has. A second flush makes their names durable.
+ * - A message for both queues is two files, whose writers are twins. store's is in new/, durably,
+ *   before relay's is renamed; 250 is said behind both. smtpd or the power lost between the two:
+ *   storer stores what it has, relay has nothing, and the client, who was told nothing, sends all of
+ *   it again. When one of the two fails the other is withdrawn; if its reader was faster, that is
+ *   again a message that the client sends once more.
  * - Power lost before the flush is done: nothing of the group was acknowledged. The data went to
  *   the device before the rename entered the journal, whose own commit flushes the device's cache,
  *   so a name in new/ normally has its bytes; where it has not, X-Envelope-Size gives it away.
  * - An error is reported once to a descriptor, then forgotten. So a failed group is withdrawn as a
  *   whole and never synced again: a second sync would succeed without the data being there. And so
  *   there is one struct commit a committer, used by one thread at a time: two groups that share
- *   the descriptor could not tell whose error it was.
+ *   the descriptor could not tell whose error it was. Two queues on one file system do share it, for
+ *   each flush is of both: what store's reports is the error of relay's files, too.
  * - A message written in pieces may have been written back, and failed, while an earlier group was
  *   committed, which then got the report. Its own descriptor, open since its first byte, still
  *   reports it: hence its fsync. A message written whole in this turn cannot have that history.
@@ -28,10 +36,12 @@
  *   to wait for and succeeds, and so does an fsync; the renames are lost. But an aborted journal
  *   stays aborted, and refuses every change. So one more change follows the flush: a file without a
  *   name. When that is refused the group is withdrawn; when it is not, the journal stood after the
- *   flush, and all before it is on the disk.
+ *   flush, and all before it is on the disk. Behind the flush of relay's bytes their rename is that
+ *   change.
  *
  * COMMIT_FSYNC is the rule of POSIX and Linux: fsync of each file before its rename, fsync of the
- * directory after (fsync(2): an entry needs an explicit fsync of its directory). */
+ * directory after (fsync(2): an entry needs an explicit fsync of its directory). relay's renames come
+ * behind store's here as well. */
 #include "queue/commit.h"
 
 #include "common/log.h"
@@ -91,6 +101,19 @@ static int queue_prepare(struct commit_queue *queue, const int directories[QUEUE
     return queue->sync_descriptor < 0 ? errno : 0;
 }
 
+static bool same_file_system(const struct spool *spool, enum queue one, enum queue other)
+{
+    struct stat a, b;
+    return fstat(spool->directories[one][QUEUE_NEW], &a) == 0 &&
+           fstat(spool->directories[other][QUEUE_NEW], &b) == 0 && a.st_dev == b.st_dev;
+}
+
+static bool share_flush(const struct commit *commit)
+{
+    int descriptor = commit->queues[QUEUE_RELAY].sync_descriptor;
+    return descriptor >= 0 && descriptor == commit->queues[QUEUE_STORE].sync_descriptor;
+}
+
 int commit_open(struct commit *commit, const struct spool *spool)
 {
     *commit = (struct commit){.spool = spool};
@@ -105,11 +128,19 @@ int commit_open(struct commit *commit, const struct spool *spool)
             return error;
         }
     }
+    struct commit_queue *store = &commit->queues[QUEUE_STORE],
+                        *relay = &commit->queues[QUEUE_RELAY];
+    if (relay->sync_descriptor >= 0 && same_file_system(spool, QUEUE_STORE, QUEUE_RELAY)) {
+        close(relay->sync_descriptor);
+        relay->sync_descriptor = store->sync_descriptor;
+    }
     return 0;
 }
 
 void commit_close(struct commit *commit)
 {
+    if (share_flush(commit))
+        commit->queues[QUEUE_RELAY].sync_descriptor = -1;
     for (int queue = 0; queue < QUEUE_COUNT; queue++) {
         if (commit->queues[queue].sync_descriptor >= 0)
             close(commit->queues[queue].sync_descriptor);
@@ -125,13 +156,20 @@ const char *commit_method_name(enum commit_method method)
 /* Whether this file has to be durable by itself before it is renamed: see the head of the file. */
 static bool needs_fsync(const struct commit *commit, const struct writer *writer)
 {
-    return commit->queues[writer->queue].method == COMMIT_FSYNC || writer->pieces ||
-           writer->queue != QUEUE_STORE;
+    return commit->queues[writer->queue].method == COMMIT_FSYNC || writer->pieces;
 }
 
-static void writer_refuse(struct writer *writer, int error)
+/* Takes a message back, in each of its queues and wherever its file there is by now, and gives up
+ * the descriptors. */
+static void message_withdraw(const struct commit *commit, struct writer *writer, int error)
 {
-    writer->error = error;
+    struct writer *files[] = {writer, writer->twin};
+    for (size_t i = 0; i < 2 && files[i] != NULL; i++) {
+        int directory = commit->spool->directories[files[i]->queue][QUEUE_NEW];
+        if (unlinkat(directory, files[i]->id, 0) < 0 && errno != ENOENT)
+            log_error("not_withdrawn", LOG_TEXT("id", files[i]->id), LOG_ERRNO(errno));
+        files[i]->error = error;
+    }
     writer_abort(writer);
 }
 
@@ -155,19 +193,43 @@ static void group_write_back(const struct commit *commit, struct writer *const w
                                            SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
                                                SYNC_FILE_RANGE_WAIT_AFTER);
         if (result < 0)
-            writer_refuse(writer, errno);
+            message_withdraw(commit, writer, errno);
     }
 }
 
-static void group_rename(const struct commit *commit, struct writer *const writers[], size_t count)
+static bool is_left(const struct writer *writer, enum queue queue)
+{
+    return writer->error == 0 && writer->queue == queue;
+}
+
+/* The name of a message that is left of the group in a queue, or NULL. */
+static const char *name_in(enum queue queue, struct writer *const writers[], size_t count)
 {
     for (size_t i = 0; i < count; i++) {
-        struct writer *writer = writers[i];
-        if (writer->error != 0)
-            continue;
-        const int *directories = commit->spool->directories[writer->queue];
-        if (renameat(directories[QUEUE_TMP], writer->id, directories[QUEUE_NEW], writer->id) < 0)
-            writer_refuse(writer, errno);
+        if (is_left(writers[i], queue))
+            return writers[i]->id;
+    }
+    return NULL;
+}
+
+static void queue_rename(const struct commit *commit, enum queue queue,
+                         struct writer *const writers[], size_t count)
+{
+    const int *directories = commit->spool->directories[queue];
+    for (size_t i = 0; i < count; i++) {
+        const char *id = writers[i]->id;
+        if (is_left(writers[i], queue) &&
+            renameat(directories[QUEUE_TMP], id, directories[QUEUE_NEW], id) < 0)
+            message_withdraw(commit, writers[i], errno);
+    }
+}
+
+static void queue_withdraw(const struct commit *commit, enum queue queue,
+                           struct writer *const writers[], size_t count, int error)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (is_left(writers[i], queue))
+            message_withdraw(commit, writers[i], error);
     }
 }
 
@@ -195,44 +257,48 @@ static int queue_flush(const struct commit *commit, enum queue queue, const char
     return result < 0 ? errno : check_journal(directories[QUEUE_TMP], name);
 }
 
-/* Flushes each queue that the group has a message in; its error, or 0, goes into `errors`. */
-static void group_flush(const struct commit *commit, struct writer *const writers[], size_t count,
-                        int errors[QUEUE_COUNT])
+/* Moves what is left of the group in a queue to new/, for good. Returns 0 or the error of the flush,
+ * for which all of that was withdrawn; `*flushed` says whether there was one. */
+static int queue_commit(const struct commit *commit, enum queue queue,
+                        struct writer *const writers[], size_t count, bool *flushed)
 {
-    const char *names[QUEUE_COUNT] = {NULL};
-    for (size_t i = 0; i < count; i++) {
-        if (writers[i]->error == 0)
-            names[writers[i]->queue] = writers[i]->id;
-    }
-    for (int queue = 0; queue < QUEUE_COUNT; queue++)
-        errors[queue] =
-            names[queue] != NULL ? queue_flush(commit, (enum queue)queue, names[queue]) : 0;
+    queue_rename(commit, queue, writers, count);
+    const char *name = name_in(queue, writers, count);
+    *flushed = name != NULL;
+    if (name == NULL)
+        return 0;
+    int error = queue_flush(commit, queue, name);
+    if (error != 0)
+        queue_withdraw(commit, queue, writers, count, error);
+    return error;
 }
 
-/* Takes a file back out of new/ and gives up its descriptor. */
-static void writer_withdraw(const struct commit *commit, struct writer *writer, int error)
+/* Makes the bytes of relay's files durable while they are in tmp/. With COMMIT_FSYNC they are. */
+static int relay_prepare(const struct commit *commit)
 {
-    int directory = commit->spool->directories[writer->queue][QUEUE_NEW];
-    if (unlinkat(directory, writer->id, 0) < 0 && errno != ENOENT)
-        log_error("not_withdrawn", LOG_TEXT("id", writer->id), LOG_ERRNO(errno));
-    writer_refuse(writer, error);
+    const struct commit_queue *relay = &commit->queues[QUEUE_RELAY];
+    return relay->method == COMMIT_SYNCFS && syncfs(relay->sync_descriptor) < 0 ? errno : 0;
 }
 
 void commit_run(struct commit *commit, struct writer *const writers[], size_t count)
 {
+    bool flushed;
     group_write_back(commit, writers, count);
-    group_rename(commit, writers, count);
-    int errors[QUEUE_COUNT];
-    group_flush(commit, writers, count, errors);
+    int error = queue_commit(commit, QUEUE_STORE, writers, count, &flushed);
+
+    if (name_in(QUEUE_RELAY, writers, count) != NULL) {
+        if (!flushed || !share_flush(commit))
+            error = relay_prepare(commit);
+        if (error == 0)
+            queue_commit(commit, QUEUE_RELAY, writers, count, &flushed);
+        else
+            queue_withdraw(commit, QUEUE_RELAY, writers, count, error);
+    }
 
     for (size_t i = 0; i < count; i++) {
         struct writer *writer = writers[i];
         if (writer->error != 0)
             continue;
-        if (errors[writer->queue] != 0) {
-            writer_withdraw(commit, writer, errors[writer->queue]);
-            continue;
-        }
         close(writer->descriptor);
         writer->descriptor = -1;
     }

@@ -17,6 +17,9 @@
  *     failed/ID   given up; ID.reason says why        reaper: unlink after the retention
  *     none        done, or never accepted
  *
+ * A message for both queues is one file in each under the same id, each with its own recipients, and
+ * from its acceptance on the two know nothing of each other.
+ *
  * Crash argument, by what dies between two steps:
  * - smtpd before the rename: tmp/ID is left, was never acknowledged, and is swept by reaper after 36
  *   hours; no reader ever looks into tmp/.
@@ -25,6 +28,10 @@
  * - the power, before the commit is done (queue/commit.h): as if smtpd had died before it; a name
  *   in new/ without its bytes is known by X-Envelope-Size and is set aside.
  * - the power, after it: file, contents and name are on the disk. That is what 250 means.
+ * - smtpd or the power between the two renames of a message for both queues: store/new/ID may be
+ *   there, relay's is in tmp/. The client was not told and sends all of it again; those whose mail is
+ *   stored here have it twice. store's comes first since a copy too many in a mailbox here is better
+ *   than one that was sent to the world.
  * - storer between COMMIT and unlink: new/ID is inserted again, which its key makes a no-op.
  * - set-aside: the reason is written first, then one rename moves the message, so a message in
  *   failed/ has its reason; a reason without a message is replaced when it is tried again.

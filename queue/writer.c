@@ -34,7 +34,8 @@ static int directory_of(const struct writer *writer)
     return writer->spool->directories[writer->queue][QUEUE_TMP];
 }
 
-void writer_abort(struct writer *writer)
+/* Undoes one file, which has come to its end by that error. */
+static void undo(struct writer *writer, int error)
 {
     if (writer->descriptor < 0 && writer->head.data == NULL)
         return;
@@ -46,14 +47,36 @@ void writer_abort(struct writer *writer)
     }
     buffer_free(&writer->head);
     if (writer->error == 0)
-        writer->error = ECANCELED;
+        writer->error = error;
 }
 
 static int writer_fail(struct writer *writer, int error)
 {
-    writer->error = error;
-    writer_abort(writer);
+    undo(writer, error);
+    if (writer->twin != NULL)
+        undo(writer->twin, error);
     return error;
+}
+
+void writer_abort(struct writer *writer)
+{
+    writer_fail(writer, ECANCELED);
+}
+
+int writer_prefix(struct writer *writer, const void *bytes, size_t length)
+{
+    if (writer->error != 0)
+        return writer->error;
+    if (!buffer_append(&writer->head, bytes, length))
+        return writer_fail(writer, ENOMEM);
+    writer->size += length;
+    return 0;
+}
+
+void writer_pair(struct writer *writer, struct writer *twin)
+{
+    writer->twin = twin;
+    twin->twin = writer;
 }
 
 /* Writes all of both, whatever part of it the kernel takes at a time. */

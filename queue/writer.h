@@ -2,8 +2,12 @@
  * message of the queue by commit_run (queue/commit.h), or goes away by writer_abort.
  *
  * The envelope's head is made at the beginning, the size in it is filled in at the end, which its
- * fixed width allows. A message that is finished without any piece before is one write. All
- * functions but writer_begin block; a writer is used by one thread at a time. */
+ * fixed width allows. A message that is finished without any piece before is one write.
+ *
+ * A message for both queues has a writer for each (writer_pair), which get the same pieces.
+ *
+ * Only writer_append, writer_finish and writer_abort block; a writer, with its twin, is used by one
+ * thread at a time. */
 #ifndef QUEUE_WRITER_H
 #define QUEUE_WRITER_H
 
@@ -25,6 +29,7 @@ struct writer {
     int descriptor; /* of tmp/ID, -1 while there is none */
     bool pieces;    /* bytes were written before writer_finish */
     int error;      /* 0, or the errno value of the first failure: no call does anything after it */
+    struct writer *twin; /* of the same message in another queue, or NULL */
 };
 
 /* Prepares a writer: no system call. Returns 0, EINVAL when the envelope cannot be written down
@@ -32,6 +37,14 @@ struct writer {
  * and it is not referred to afterwards. */
 int writer_begin(struct writer *writer, const struct spool *spool, enum queue queue,
                  const struct envelope *envelope);
+
+/* Puts bytes of this file alone before what is written: they count as part of the message. No system
+ * call. To be called before all that follow. Returns 0 or ENOMEM. */
+int writer_prefix(struct writer *writer, const void *bytes, size_t length);
+
+/* Makes two writers that were begun twins: they fail and are aborted together, for the same reason,
+ * and commit_run, which is to get both in one group, accepts both or neither. */
+void writer_pair(struct writer *writer, struct writer *twin);
 
 /* Writes a piece of the message. Returns 0 or an errno value; after a failure nothing is left in
  * tmp/, so that a full disk is not kept full by what failed. */

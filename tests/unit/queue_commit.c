@@ -14,7 +14,8 @@ static void use_method(struct commit *commit, const struct scratch *scratch,
     assert_int_equal(commit_open(commit, &scratch->spool), 0);
     if (method == COMMIT_FSYNC) {
         commit_close(commit);
-        commit->queues[QUEUE_STORE].method = COMMIT_FSYNC;
+        for (int queue = 0; queue < QUEUE_COUNT; queue++)
+            commit->queues[queue].method = COMMIT_FSYNC;
     }
 }
 
