@@ -45,7 +45,7 @@ enum reply action_take_sender(struct session *session, struct slice argument, en
 
 enum reply action_take_recipient(struct session *session, struct slice argument, enum reply refusal)
 {
-    refusal = transaction_add(session->transaction, session->rules, argument);
+    refusal = transaction_add(session->transaction, session->rules, session->client, argument);
     if (refusal != REPLY_UNSET)
         session->transaction->refused++;
     return refusal;

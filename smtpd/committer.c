@@ -5,6 +5,7 @@
 #include "smtpd/counters.h"
 
 #include <assert.h>
+#include <string.h>
 
 static void run_cb(uv_work_t *work)
 {
@@ -13,10 +14,10 @@ static void run_cb(uv_work_t *work)
     size_t count = 0;
 
     for (struct committer_entry *entry = committer->group; entry != NULL; entry = entry->next) {
-        if (entry->writer == NULL)
-            continue;
-        writer_finish(entry->writer, entry->bytes, entry->length);
-        writers[count++] = entry->writer;
+        for (size_t i = 0; i < entry->count; i++) {
+            writer_finish(&entry->writers[i], entry->bytes, entry->length);
+            writers[count++] = &entry->writers[i];
+        }
     }
     commit_run(&committer->commit, writers, count);
 }
@@ -43,11 +44,12 @@ static void ran_cb(uv_work_t *work, int status)
 static void begin_group(struct committer *committer)
 {
     struct committer_entry **end = &committer->first;
-    size_t count = 0;
+    size_t count = 0, files = 0;
 
     if (committer->group != NULL || committer->first == NULL)
         return;
-    while (*end != NULL && count < COMMIT_GROUP_MAX) {
+    while (*end != NULL && count < COMMIT_GROUP_MAX && files + (*end)->count <= COMMIT_GROUP_MAX) {
+        files += (*end)->count;
         end = &(*end)->next;
         count++;
     }
@@ -88,6 +90,17 @@ void committer_add(struct committer *committer, struct committer_entry *entry)
     }
 }
 
+static void log_methods(const struct commit *commit)
+{
+    const char *store = commit_method_name(commit->queues[QUEUE_STORE].method);
+    const char *relay = commit_method_name(commit->queues[QUEUE_RELAY].method);
+
+    if (strcmp(store, relay) == 0)
+        log_info("committing", LOG_TEXT("method", store));
+    else
+        log_info("committing", LOG_TEXT("store", store), LOG_TEXT("relay", relay));
+}
+
 int committer_start(struct committer *committer, uv_loop_t *loop, const struct spool *spool)
 {
     int error;
@@ -101,8 +114,7 @@ int committer_start(struct committer *committer, uv_loop_t *loop, const struct s
     uv_check_init(loop, &committer->check);
     uv_idle_init(loop, &committer->idle);
     committer->check.data = committer;
-    log_info("committing",
-             LOG_TEXT("method", commit_method_name(committer->commit.queues[QUEUE_STORE].method)));
+    log_methods(&committer->commit);
     return 0;
 }
 

@@ -15,13 +15,14 @@
 #include <stddef.h>
 #include <uv.h>
 
-/* One message to be committed. Lives inside its owner, and belongs to the committer from
+/* One message to be committed, in a file for each of its queues. Lives inside its owner, and belongs to the committer from
  * committer_add until done_cb. */
 struct committer_entry {
-    struct writer *writer; /* NULL: nothing is to be written, only its turn is waited for */
-    const char *bytes;     /* the last piece of the message */
+    struct writer *writers; /* twins where there are two */
+    size_t count;           /* 0: nothing is to be written, only its turn is waited for */
+    const char *bytes;      /* the last piece of the message */
     size_t length;
-    void (*done_cb)(struct committer_entry *entry); /* writer->error says how it went */
+    void (*done_cb)(struct committer_entry *entry); /* the writers' error says how it went */
     struct committer_entry *next;
 };
 

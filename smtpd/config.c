@@ -39,6 +39,8 @@ const struct setting config_settings[] = {
          "where to listen: host:port (address or name), [v6]:port; LISTEN_FDS comes before it"),
     NUMBER("PORT", port, 1, 65535, NULL, "shorthand: listen on this port on every address"),
     SITE_SETTINGS(struct config, site),
+    LIST("SMTPD_RELAY_CLIENTS", relay_clients, "",
+         "networks (CIDR) whose mail to domains not stored here is relayed, and nobody else's"),
     LIST("SMTPD_DISCARD_DOMAINS", discard_domains, "",
          "mail to these domains is answered 250 and dropped"),
     LIST("SMTPD_REJECT_SENDERS", reject_senders, "", "sender domains refused at MAIL"),
@@ -213,6 +215,7 @@ static const struct {
      SITE_DOMAINS_EXPECTED},
     {"SMTPD_REJECT_RECIPIENTS", offsetof(struct config, reject_recipients), is_mailbox_entry,
      MAILBOXES},
+    {"SMTPD_RELAY_CLIENTS", offsetof(struct config, relay_clients), is_network_entry, NETWORKS},
     {"SMTPD_PROXY_CLIENTS", offsetof(struct config, proxy_clients), is_network_entry, NETWORKS},
 };
 

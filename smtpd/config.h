@@ -22,6 +22,7 @@ struct config {
     struct setting_list discard_domains;
     struct setting_list reject_senders;
     struct setting_list reject_recipients;
+    struct setting_list relay_clients;
     struct setting_list proxy_clients;
     long max_size;
     long max_recipients;

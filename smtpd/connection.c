@@ -184,8 +184,10 @@ static void admit(struct connection *connection, bool early)
 
 void connection_take_header(struct connection *connection, bool more)
 {
-    if (!connection->proxy->local)
+    if (!connection->proxy->local) {
         connection->client = connection->proxy->client;
+        connection->session.client = &connection->client;
+    }
     free(connection->proxy);
     connection->proxy = NULL;
     connection->session.proxied = true;
@@ -226,6 +228,7 @@ static void begin(struct connection *connection)
         session_event(&connection->session, EVENT_SERVER_FULL, REPLY_UNSET);
         pass_over_header(connection);
     } else if (!networks_contain(&server->proxies, &connection->client)) {
+        connection->session.client = &connection->client;
         admit(connection, has_spoken(connection));
     } else {
         connection->proxy = calloc(1, sizeof *connection->proxy);

@@ -9,6 +9,8 @@
 #define REPLIES(class) COUNTER("replies_total", "class=\"" class "\"", "replies given")
 #define REFUSED(reason)                                                                            \
     COUNTER("refused_total", "reason=\"" reason "\"", "commands, messages and connections refused")
+#define RECIPIENTS(queue)                                                                          \
+    COUNTER("recipients_total", "queue=\"" queue "\"", "recipients of the messages accepted")
 #define TLS(result) COUNTER("tls_total", "result=\"" result "\"", "STARTTLS, by how it ended")
 #define HISTOGRAM(metric, limits, help_text)                                                       \
     {                                                                                              \
@@ -41,6 +43,8 @@ static struct metric metrics[COUNTER_COUNT] = {
     [COUNTER_REPLIES_5XX] = REPLIES("5xx"),
     [COUNTER_MESSAGES] = COUNTER("messages_total", NULL, "messages accepted and durable"),
     [COUNTER_BYTES] = COUNTER("bytes_total", NULL, "octets of the messages accepted"),
+    [COUNTER_STORED] = RECIPIENTS("store"),
+    [COUNTER_RELAYED] = RECIPIENTS("relay"),
     [COUNTER_DISCARDED] = COUNTER("discarded_total", NULL, "messages answered 250 and dropped"),
     [COUNTER_COMMIT_GROUP] = HISTOGRAM("commit_messages", metric_group, "messages of a commit"),
     [COUNTER_COMMIT_SECONDS] =

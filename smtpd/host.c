@@ -16,8 +16,14 @@ static struct connection *connection_of(const struct session *session)
 static enum reply check_room(struct session *session, uint64_t declared)
 {
     struct server *server = connection_of(session)->server;
+    uint64_t min_free = (uint64_t)server->config->min_free;
+    enum reply refusal = room_check(&server->spool, QUEUE_STORE, min_free, declared);
 
-    return room_check(&server->spool, (uint64_t)server->config->min_free, declared);
+    /* Whom it will be for is not known yet; the queues may be on different file systems. */
+    if (refusal == REPLY_UNSET &&
+        policy_judge_client(&server->policy, session->client) != POLICY_STRANGER)
+        refusal = room_check(&server->spool, QUEUE_RELAY, min_free, declared);
+    return refusal;
 }
 
 static void message_room_cb(void *owner)

@@ -16,19 +16,19 @@ struct message {
     const struct message_callbacks *callbacks;
     void *owner; /* NULL once nobody wants to hear of it */
 
-    struct writer writer;
-    bool stored;           /* false: nobody's mail is kept, the content is dropped */
-    struct buffer content; /* trace fields and content, not yet with the writer */
-    struct buffer piece;   /* what the pool is writing */
+    struct writer writers[QUEUE_COUNT]; /* twins where there are two */
+    size_t writer_count;                /* 0: nobody's mail is kept, the content is dropped */
+    struct buffer content;              /* trace field and content, not yet with the writers */
+    struct buffer piece;                /* what the pool is writing */
     uv_work_t work;
-    bool working; /* the pool has the writer and the piece */
+    bool working; /* the pool has the writers and the piece */
     bool finished;
     bool aborted;
-    int error; /* of ours, before the writer's: ENOMEM */
+    int error; /* of ours, before the writers': ENOMEM */
     struct committer_entry entry;
 
     uint64_t size; /* octets of content */
-    size_t recipients;
+    size_t recipients[QUEUE_COUNT];
     size_t refused; /* recipients, too */
     struct address client;
     char id[ID_SIZE];
@@ -50,6 +50,26 @@ static void message_free(struct message *message)
     committer->released_cb(committer);
 }
 
+/* There is a file, or may be one; else nothing has touched the disk. */
+static bool holds_file(const struct message *message)
+{
+    for (size_t i = 0; i < message->writer_count; i++)
+        if (message->writers[i].descriptor >= 0)
+            return true;
+    return false;
+}
+
+static void abort_files(struct message *message)
+{
+    if (message->writer_count > 0)
+        writer_abort(&message->writers[0]); /* and its twin */
+}
+
+static int files_error(const struct message *message)
+{
+    return message->writer_count > 0 ? message->writers[0].error : 0;
+}
+
 static int64_t wall_clock(void)
 {
     struct timespec now;
@@ -58,12 +78,52 @@ static int64_t wall_clock(void)
     return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
 }
 
-/* Envelope and trace fields, made of the same facts. */
+/* RFC 5321, section 4.4: Return-Path belongs to final delivery, and a relay adds none. */
+static int write_return_path(struct writer *writer, const char *sender)
+{
+    struct buffer field;
+    int error;
+
+    buffer_init(&field, MESSAGE_HELD_MAX);
+    trace_format_return_path(sender, &field);
+    error = field.failed ? ENOMEM : writer_prefix(writer, field.data, field.length);
+    buffer_free(&field);
+    return error;
+}
+
+/* Begins the file of one queue, with an envelope for its recipients only. */
+static int begin_file(struct message *message, enum queue queue, struct envelope *envelope,
+                      const struct recipients *recipients)
+{
+    struct writer *writer = &message->writers[message->writer_count];
+    int error;
+
+    envelope->recipients = (const char **)recipients->mailboxes;
+    envelope->recipients_count = recipients->count;
+    error = writer_begin(writer, message->committer->spool, queue, envelope);
+    if (error != 0)
+        return error;
+    if (message->writer_count++ > 0)
+        writer_pair(&message->writers[0], writer);
+    return queue == QUEUE_STORE ? write_return_path(writer, envelope->from) : 0;
+}
+
+/* The only recipient, or NULL: several may not learn of each other, whatever their queues. */
+static const char *only_recipient(const struct transaction *transaction)
+{
+    const struct recipients *store = &transaction->recipients[QUEUE_STORE];
+    const struct recipients *relay = &transaction->recipients[QUEUE_RELAY];
+
+    if (store->count + relay->count != 1)
+        return NULL;
+    return store->count == 1 ? store->mailboxes[0] : relay->mailboxes[0];
+}
+
+/* Envelopes and trace field, made of the same facts. */
 static int write_head(struct message *message, const struct transaction *transaction,
                       const struct message_origin *origin, int64_t received)
 {
     char text[ADDRESS_TEXT_SIZE], literal[ADDRESS_LITERAL_SIZE];
-    const struct recipients *recipients = &transaction->recipients;
     struct envelope envelope = {
         .id = message->id,
         .received = received,
@@ -72,26 +132,35 @@ static int write_head(struct message *message, const struct transaction *transac
         .helo = origin->helo,
         .protocol = origin->protocol,
         .from = transaction->sender,
-        .recipients = (const char **)recipients->mailboxes,
-        .recipients_count = recipients->count,
     };
     struct trace trace = {
-        .sender = transaction->sender,
         .helo = origin->helo,
         .literal = literal,
         .hostname = origin->hostname,
         .protocol = origin->protocol,
         .id = message->id,
-        .recipient = recipients->count == 1 ? recipients->mailboxes[0] : NULL,
+        .recipient = only_recipient(transaction),
         .received = received,
     };
+    int error = 0;
 
     address_text(&origin->client, text);
     address_literal(&origin->client, literal);
     trace_format(&trace, &message->content);
     if (message->content.failed)
         return ENOMEM;
-    return writer_begin(&message->writer, message->committer->spool, QUEUE_STORE, &envelope);
+    for (int queue = 0; queue < QUEUE_COUNT && error == 0; queue++)
+        if (transaction->recipients[queue].count > 0)
+            error =
+                begin_file(message, (enum queue)queue, &envelope, &transaction->recipients[queue]);
+    if (error != 0)
+        abort_files(message);
+    return error;
+}
+
+static size_t recipients_of(const struct message *message)
+{
+    return message->recipients[QUEUE_STORE] + message->recipients[QUEUE_RELAY];
 }
 
 struct message *message_open(struct committer *committer, struct transaction *transaction,
@@ -107,20 +176,20 @@ struct message *message_open(struct committer *committer, struct transaction *tr
         .committer = committer,
         .callbacks = callbacks,
         .owner = owner,
-        .stored = transaction->recipients.count > 0,
-        .recipients = transaction->recipients.count,
         .refused = transaction->refused,
         .client = origin->client,
         .sender = strdup(transaction->sender),
         .helo = strdup(origin->helo),
     };
+    for (int queue = 0; queue < QUEUE_COUNT; queue++)
+        message->recipients[queue] = transaction->recipients[queue].count;
     message->work.data = message;
     buffer_init(&message->content, MESSAGE_HELD_MAX + 1);
     buffer_init(&message->piece, MESSAGE_HELD_MAX + 1);
     id_make(message->id, received);
     committer->messages++;
     if (message->sender == NULL || message->helo == NULL ||
-        (message->stored && write_head(message, transaction, origin, received) != 0)) {
+        (recipients_of(message) > 0 && write_head(message, transaction, origin, received) != 0)) {
         log_error("message_not_begun", LOG_TEXT("id", message->id));
         message_free(message);
         return NULL;
@@ -129,7 +198,7 @@ struct message *message_open(struct committer *committer, struct transaction *tr
     return message;
 }
 
-/* Runs `run_cb` with the writer on the pool. */
+/* Runs `run_cb` with the writers on the pool. */
 static void begin_work(struct message *message, uv_work_cb run_cb, uv_after_work_cb ran_cb)
 {
     message->working = true;
@@ -140,9 +209,7 @@ static void begin_work(struct message *message, uv_work_cb run_cb, uv_after_work
 
 static void undo_cb(uv_work_t *work)
 {
-    struct message *message = work->data;
-
-    writer_abort(&message->writer);
+    abort_files(work->data);
 }
 
 static void undone_cb(uv_work_t *work, int status)
@@ -156,12 +223,11 @@ static void undone_cb(uv_work_t *work, int status)
 
 static void undo(struct message *message)
 {
-    if (message->stored && message->writer.descriptor >= 0) {
+    if (holds_file(message)) {
         begin_work(message, undo_cb, undone_cb);
         return;
     }
-    if (message->stored)
-        writer_abort(&message->writer);
+    abort_files(message);
     message_free(message);
 }
 
@@ -177,18 +243,21 @@ static void log_end(const struct message *message, int error)
                   LOG_ERRNO(error));
         return;
     }
-    log_info(message->stored ? "accepted" : "discarded", LOG_TEXT("id", message->id),
+    log_info(message->writer_count > 0 ? "accepted" : "discarded", LOG_TEXT("id", message->id),
              LOG_TEXT("client", client), LOG_TEXT("helo", message->helo),
-             LOG_TEXT("from", message->sender), LOG_NUMBER("rcpt", message->recipients),
+             LOG_TEXT("from", message->sender), LOG_NUMBER("rcpt", recipients_of(message)),
+             LOG_NUMBER("relayed", message->recipients[QUEUE_RELAY]),
              LOG_NUMBER("refused", message->refused), LOG_NUMBER("size", message->size));
 }
 
 static void end(struct message *message, int error)
 {
     log_end(message, error);
-    if (error == 0 && message->stored) {
+    if (error == 0 && message->writer_count > 0) {
         counters_add(COUNTER_MESSAGES, 1);
         counters_add(COUNTER_BYTES, (double)message->size);
+        counters_add(COUNTER_STORED, (double)message->recipients[QUEUE_STORE]);
+        counters_add(COUNTER_RELAYED, (double)message->recipients[QUEUE_RELAY]);
     } else if (error == 0) {
         counters_add(COUNTER_DISCARDED, 1);
     }
@@ -202,7 +271,7 @@ static void done_cb(struct committer_entry *entry)
     struct message *message =
         (struct message *)(void *)((char *)entry - offsetof(struct message, entry));
 
-    end(message, message->stored ? message->writer.error : 0);
+    end(message, files_error(message));
 }
 
 static void failed_cb(uv_work_t *work, int status)
@@ -216,12 +285,13 @@ static void failed_cb(uv_work_t *work, int status)
 
 static void commit(struct message *message)
 {
-    if (message->stored && message->error != 0) {
+    if (message->writer_count > 0 && message->error != 0) {
         begin_work(message, undo_cb, failed_cb);
         return;
     }
     message->entry = (struct committer_entry){
-        .writer = message->stored ? &message->writer : NULL,
+        .writers = message->writers,
+        .count = message->writer_count,
         .bytes = message->content.data,
         .length = message->content.length,
         .done_cb = done_cb,
@@ -245,7 +315,8 @@ static void write_piece_cb(uv_work_t *work)
 {
     struct message *message = work->data;
 
-    writer_append(&message->writer, message->piece.data, message->piece.length);
+    for (size_t i = 0; i < message->writer_count; i++)
+        writer_append(&message->writers[i], message->piece.data, message->piece.length);
 }
 
 static void begin_piece(struct message *message);
@@ -264,9 +335,9 @@ static void wrote_piece_cb(uv_work_t *work, int status)
         undo(message);
     } else if (message->finished) {
         commit(message);
-    } else if (message->writer.error != 0) {
-        log_end(message, message->writer.error);
-        message->callbacks->failed_cb(message->owner, message->writer.error);
+    } else if (files_error(message) != 0) {
+        log_end(message, files_error(message));
+        message->callbacks->failed_cb(message->owner, files_error(message));
     } else {
         if (message->content.length >= share_of(message))
             begin_piece(message);
@@ -291,7 +362,7 @@ size_t message_room(const struct message *message)
 {
     size_t held = message->content.length, share = share_of(message);
 
-    if (!message->stored || message->error != 0)
+    if (message->writer_count == 0 || message->error != 0)
         return SIZE_MAX;
     if (held < share)
         return share - held;
@@ -303,7 +374,7 @@ size_t message_room(const struct message *message)
 void message_append(struct message *message, struct slice content)
 {
     message->size += content.length;
-    if (!message->stored || message->error != 0)
+    if (message->writer_count == 0 || message->error != 0)
         return;
     if (!buffer_append(&message->content, content.start, content.length))
         message->error = ENOMEM;

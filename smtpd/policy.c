@@ -3,6 +3,16 @@
 
 #include <string.h>
 
+enum policy_client policy_judge_client(const struct policy *policy, const struct address *address)
+{
+    if (address == NULL)
+        return POLICY_STRANGER;
+    if (policy->relay_clients_broken)
+        return POLICY_CLIENT_UNKNOWN;
+    return networks_contain(&policy->relay_clients, address) ? POLICY_RELAY_CLIENT
+                                                             : POLICY_STRANGER;
+}
+
 enum policy_verdict policy_judge_sender(const struct policy *policy, const struct path *sender)
 {
     if (sender->mailbox.length == 0)
@@ -46,9 +56,45 @@ static bool mailbox_rejected(const struct policy *policy, const struct path *rec
                          slice_make(entry, length + recipient->domain.length));
 }
 
-enum policy_verdict policy_judge_recipient(const struct policy *policy,
+/* Of a domain that may be relayed to, or (SITE_UNKNOWN) that cannot be told. A stranger's mail to
+ * what is not stored is refused whatever the list of other domains says. */
+static enum policy_verdict judge_relayed(const struct policy *policy, enum policy_client client,
+                                         enum site_route route)
+{
+    if (policy->site.domains_broken)
+        return POLICY_UNKNOWN;
+    switch (client) {
+    case POLICY_RELAY_CLIENT:
+        return route == SITE_RELAY ? POLICY_RELAY : POLICY_UNKNOWN;
+    case POLICY_CLIENT_UNKNOWN:
+        return POLICY_UNKNOWN;
+    case POLICY_STRANGER:
+        break;
+    }
+    return POLICY_REFUSE_DOMAIN;
+}
+
+static enum policy_verdict judge_domain(const struct policy *policy, enum policy_client client,
+                                        struct slice domain)
+{
+    enum site_route route = site_route(&policy->site, domain);
+
+    switch (route) {
+    case SITE_STORE:
+        return POLICY_ACCEPT;
+    case SITE_RELAY:
+    case SITE_UNKNOWN:
+        return judge_relayed(policy, client, route);
+    case SITE_NOWHERE:
+        break;
+    }
+    return POLICY_REFUSE_DOMAIN;
+}
+
+enum policy_verdict policy_judge_recipient(const struct policy *policy, enum policy_client client,
                                            const struct path *recipient)
 {
+    enum policy_verdict verdict;
     bool postmaster = path_is_postmaster(recipient);
 
     if (postmaster && (recipient->domain.length == 0 ||
@@ -58,23 +104,17 @@ enum policy_verdict policy_judge_recipient(const struct policy *policy,
         return POLICY_UNKNOWN;
     if (names_contain_domain(&policy->discard_domains, recipient->domain))
         return POLICY_DISCARD;
-    switch (site_route(&policy->site, recipient->domain)) {
-    case SITE_STORE:
-        break;
-    case SITE_UNKNOWN:
-        return POLICY_UNKNOWN;
-    case SITE_RELAY:
-    case SITE_NOWHERE:
-        return POLICY_REFUSE_DOMAIN;
-    }
-    if (postmaster || !mailbox_rejected(policy, recipient))
-        return POLICY_ACCEPT;
-    return POLICY_REFUSE_MAILBOX;
+    verdict = judge_domain(policy, client, recipient->domain);
+    if ((verdict == POLICY_ACCEPT || verdict == POLICY_RELAY) && !postmaster &&
+        mailbox_rejected(policy, recipient))
+        return POLICY_REFUSE_MAILBOX;
+    return verdict;
 }
 
 void policy_free(struct policy *policy)
 {
     site_free(&policy->site);
+    networks_free(&policy->relay_clients);
     names_free(&policy->discard_domains);
     names_free(&policy->reject_senders);
     names_free(&policy->reject_recipients);

@@ -94,6 +94,11 @@ bool recipients_add(struct recipients *recipients, const struct path *path)
     return true;
 }
 
+bool recipients_contain(struct recipients *recipients, const struct path *path)
+{
+    return recipients->count > 0 && *find_slot(recipients, path) != 0;
+}
+
 void recipients_free(struct recipients *recipients)
 {
     for (size_t i = 0; i < recipients->count; i++)

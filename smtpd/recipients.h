@@ -22,6 +22,8 @@ struct recipients {
  * memory is out. */
 bool recipients_add(struct recipients *recipients, const struct path *path);
 
+bool recipients_contain(struct recipients *recipients, const struct path *path);
+
 /* Frees everything; the list is empty again. */
 void recipients_free(struct recipients *recipients);
 

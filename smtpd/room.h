@@ -8,9 +8,10 @@
 
 #include <stdint.h>
 
-/* Room for a message that is declared to have so many octets (0: unknown), with `min_free` bytes
- * left over? UNSET, or the reply that refuses it. */
-enum reply room_check(const struct spool *spool, uint64_t min_free, uint64_t declared);
+/* Room in a queue for a message that is declared to have so many octets (0: unknown), with `min_free`
+ * bytes left over? UNSET, or the reply that refuses it. */
+enum reply room_check(const struct spool *spool, enum queue queue, uint64_t min_free,
+                      uint64_t declared);
 
 /* The reply to a message that could not be written because of an errno value. */
 enum reply room_reply(int error);

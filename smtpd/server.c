@@ -13,9 +13,9 @@
 #include <sys/resource.h>
 #include <sysexits.h>
 
-/* A connection needs a descriptor, and another while its message is in tmp/; the loop, the spool,
+/* A connection needs a descriptor, and another for each queue while its message is in tmp/; the loop, the spool,
  * the log, the sockets we listen on, and connections that are refused need the rest. */
-enum { DESCRIPTORS_EACH = 2, DESCRIPTORS_OTHER = 40 };
+enum { DESCRIPTORS_EACH = 2, DESCRIPTORS_RELAYING = 3, DESCRIPTORS_OTHER = 40 };
 
 /* How long the want of descriptors tightens the limits after it was last felt. */
 enum { DESCRIPTORS_HOLD_MS = 30000 };
@@ -39,10 +39,13 @@ static bool load_policy(struct server *server)
                   names_build(&fresh.reject_senders, config->reject_senders.items,
                               config->reject_senders.count) &&
                   names_build(&fresh.reject_recipients, config->reject_recipients.items,
-                              config->reject_recipients.count);
+                              config->reject_recipients.count) &&
+                  networks_build(&fresh.relay_clients, config->relay_clients.items,
+                                 config->relay_clients.count);
 
     fresh.senders_broken = config->reject_senders.broken;
     fresh.recipients_broken = config->discard_domains.broken || config->reject_recipients.broken;
+    fresh.relay_clients_broken = config->relay_clients.broken;
     policy_free(loaded ? &server->policy : &fresh);
     if (loaded)
         server->policy = fresh;
@@ -147,7 +150,10 @@ void server_feel_pressure(struct server *server)
  */
 static void fit_descriptors(struct server *server)
 {
-    rlim_t wanted = (rlim_t)server->connection_limit * DESCRIPTORS_EACH + DESCRIPTORS_OTHER;
+    const struct setting_list *relay_clients = &server->config->relay_clients;
+    bool relaying = relay_clients->count > 0 || relay_clients->path != NULL;
+    rlim_t each = relaying ? DESCRIPTORS_RELAYING : DESCRIPTORS_EACH;
+    rlim_t wanted = (rlim_t)server->connection_limit * each + DESCRIPTORS_OTHER;
     struct rlimit limit;
     size_t fitting = 1;
 
@@ -160,8 +166,8 @@ static void fit_descriptors(struct server *server)
     }
     if (limit.rlim_cur >= wanted)
         return;
-    if (limit.rlim_cur > DESCRIPTORS_OTHER + DESCRIPTORS_EACH)
-        fitting = (limit.rlim_cur - DESCRIPTORS_OTHER) / DESCRIPTORS_EACH;
+    if (limit.rlim_cur > DESCRIPTORS_OTHER + each)
+        fitting = (limit.rlim_cur - DESCRIPTORS_OTHER) / each;
     log_warn("connections_lowered", LOG_TEXT("setting", "SMTPD_MAX_CONNECTIONS"),
              LOG_NUMBER("from", server->connection_limit), LOG_NUMBER("to", fitting),
              LOG_NUMBER("descriptors", limit.rlim_cur));

@@ -20,6 +20,7 @@
 #define SMTPD_SESSION_H
 
 #include "common/buffer.h"
+#include "smtpd/address.h"
 #include "smtpd/line.h"
 #include "smtpd/reply.h"
 #include "smtpd/rules.h"
@@ -148,6 +149,7 @@ struct session {
     struct line line;
     struct transaction *transaction; /* NULL outside MAIL to COMMIT */
     char *helo;                      /* NULL before HELO or EHLO */
+    const struct address *client;    /* by which it may relay, or NULL; the owner sets it */
     uint32_t errors;                 /* 5xx replies */
     uint32_t junk;     /* commands since the last message that led to none, or were answered 4xx */
     uint32_t messages; /* MAIL commands */

@@ -62,16 +62,18 @@ static void append_from(const struct trace *trace, struct buffer *out, size_t *l
     }
 }
 
+void trace_format_return_path(const char *sender, struct buffer *out)
+{
+    buffer_append_string(out, "Return-Path: <");
+    buffer_append_string(out, sender);
+    buffer_append_string(out, ">\r\n");
+}
+
 void trace_format(const struct trace *trace, struct buffer *out)
 {
+    size_t line = out->length;
     char date[DATE_SIZE];
-    size_t line;
 
-    buffer_append_string(out, "Return-Path: <");
-    buffer_append_string(out, trace->sender);
-    buffer_append_string(out, ">\r\n");
-
-    line = out->length;
     append_from(trace, out, &line);
     append_fold(out, &line);
     append_words(out, &line, "by ", trace->hostname, "");

@@ -9,7 +9,6 @@
 #include <stdint.h>
 
 struct trace {
-    const char *sender;    /* without brackets; empty for the null sender */
     const char *helo;      /* printable ASCII without spaces */
     const char *literal;   /* the client's address as an address literal */
     const char *hostname;  /* ours */
@@ -19,8 +18,12 @@ struct trace {
     int64_t received;      /* microseconds since the epoch */
 };
 
-/* Appends both fields, lines folded before 78 octets where the words allow it, each ending in CRLF.
+/* Appends Received, its lines folded before 78 octets where the words allow it, each ending in CRLF.
  */
 void trace_format(const struct trace *trace, struct buffer *out);
+
+/* Appends Return-Path, for the file in which the message comes to its final delivery and for no
+ * other. `sender` is without brackets; empty for the null sender. */
+void trace_format_return_path(const char *sender, struct buffer *out);
 
 #endif

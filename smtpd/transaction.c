@@ -81,8 +81,36 @@ enum reply transaction_open(struct transaction **transaction, const struct rules
     return REPLY_UNSET;
 }
 
+static enum reply recipient_reply(enum policy_verdict verdict)
+{
+    switch (verdict) {
+    case POLICY_ACCEPT:
+    case POLICY_RELAY:
+    case POLICY_DISCARD:
+        return REPLY_UNSET;
+    case POLICY_REFUSE_DOMAIN:
+        return REPLY_DOMAIN_REFUSED;
+    case POLICY_REFUSE_MAILBOX:
+        return REPLY_RECIPIENT_REFUSED;
+    case POLICY_UNKNOWN:
+        break;
+    }
+    return REPLY_POLICY_ERROR;
+}
+
+/* Lists that were read again in the midst of a transaction may send a recipient that is named twice
+ * to another queue the second time: he stays where he is. */
+static bool keep_recipient(struct transaction *transaction, enum queue queue,
+                           const struct path *recipient)
+{
+    enum queue other = queue == QUEUE_STORE ? QUEUE_RELAY : QUEUE_STORE;
+
+    return recipients_contain(&transaction->recipients[other], recipient) ||
+           recipients_add(&transaction->recipients[queue], recipient);
+}
+
 enum reply transaction_add(struct transaction *transaction, const struct rules *rules,
-                           struct slice argument)
+                           const struct address *client, struct slice argument)
 {
     enum policy_verdict verdict;
     struct path recipient;
@@ -103,14 +131,14 @@ enum reply transaction_add(struct transaction *transaction, const struct rules *
     if (recipient.non_ascii && !transaction->utf8)
         return REPLY_RECIPIENT_NEEDS_UTF8;
 
-    verdict = policy_judge_recipient(rules->policy, &recipient);
-    if (verdict == POLICY_UNKNOWN)
-        return REPLY_POLICY_ERROR;
-    if (verdict == POLICY_REFUSE_DOMAIN)
-        return REPLY_DOMAIN_REFUSED;
-    if (verdict == POLICY_REFUSE_MAILBOX)
-        return REPLY_RECIPIENT_REFUSED;
-    if (verdict == POLICY_ACCEPT && !recipients_add(&transaction->recipients, &recipient))
+    verdict = policy_judge_recipient(rules->policy, policy_judge_client(rules->policy, client),
+                                     &recipient);
+    refusal = recipient_reply(verdict);
+    if (refusal != REPLY_UNSET)
+        return refusal;
+    if (verdict != POLICY_DISCARD &&
+        !keep_recipient(transaction, verdict == POLICY_RELAY ? QUEUE_RELAY : QUEUE_STORE,
+                        &recipient))
         return REPLY_LOCAL_ERROR;
     transaction->accepted++;
     return REPLY_UNSET;
@@ -129,7 +157,8 @@ void transaction_close(struct transaction *transaction)
 {
     if (transaction == NULL)
         return;
-    recipients_free(&transaction->recipients);
+    for (int queue = 0; queue < QUEUE_COUNT; queue++)
+        recipients_free(&transaction->recipients[queue]);
     free(transaction->sender);
     free(transaction);
 }

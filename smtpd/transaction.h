@@ -4,6 +4,8 @@
 #define SMTPD_TRANSACTION_H
 
 #include "queue/id.h"
+#include "queue/spool.h"
+#include "smtpd/address.h"
 #include "smtpd/data.h"
 #include "smtpd/recipients.h"
 #include "smtpd/reply.h"
@@ -20,7 +22,7 @@ struct transaction {
     size_t accepted;    /* RCPT commands answered 250, those whose mail is dropped included */
     size_t refused;     /* RCPT commands answered otherwise */
     enum reply put_off; /* the last 4xx reply to one of its commands that was logged, or UNSET */
-    struct recipients recipients; /* to be stored */
+    struct recipients recipients[QUEUE_COUNT]; /* of each queue; nobody is in both */
     struct data data;
     enum reply failure; /* why the message will be refused at its end; UNSET while it will not */
     char id[ID_SIZE];   /* set when the content begins */
@@ -31,10 +33,11 @@ struct transaction {
 enum reply transaction_open(struct transaction **transaction, const struct rules *rules,
                             struct slice argument);
 
-/* Adds a recipient from the argument of RCPT. REPLY_UNSET, or the reply that refuses it, and
- * nothing changed. */
+/* Adds a recipient from the argument of RCPT; `client` is the address by which it may be relayed to
+ * him, or NULL (policy_judge_client). REPLY_UNSET, or the reply that refuses it, and nothing
+ * changed. */
 enum reply transaction_add(struct transaction *transaction, const struct rules *rules,
-                           struct slice argument);
+                           const struct address *client, struct slice argument);
 
 /* The protocol by its name in `with` (RFC 3848, RFC 6531 section 4.3). */
 const char *transaction_protocol(const struct transaction *transaction, bool extended, bool secure);

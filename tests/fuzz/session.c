@@ -303,10 +303,10 @@ static void finish(void)
 }
 
 /* How many files are left in a directory of the spool; they are removed. */
-static size_t clear(enum queue_directory directory)
+static size_t clear(enum queue queue, enum queue_directory directory)
 {
     DIR *stream = fdopendir(
-        openat(spool.directories[QUEUE_STORE][directory], ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+        openat(spool.directories[queue][directory], ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     size_t count = 0;
 
     LAW(stream != NULL);
@@ -322,10 +322,12 @@ static size_t clear(enum queue_directory directory)
 
 static void check_conversations(void)
 {
-    struct replay replay = {.spool = &spool, .discarded = settings_discarded};
+    struct replay replay = {.spool = &spool,
+                            .discarded = settings_discarded,
+                            .stored = config.site.domains.items[0],
+                            .hostname = config.site.hostname,
+                            .relays_for = settings_relay_for};
     bool balanced = config.proxy_clients.count > 0, known = true;
-    size_t left;
-
     for (size_t i = 0; i < CLIENTS; i++) {
         struct client *client = &clients[i];
         known = known && !client->gone;
@@ -338,9 +340,11 @@ static void check_conversations(void)
                                 .heard_in_clear = client->heard_in_clear,
                             });
     }
-    LAW(clear(QUEUE_TMP) == 0);
-    left = clear(QUEUE_NEW);
-    LAW(!known || left <= replay.unanswered);
+    for (int queue = 0; queue < QUEUE_COUNT; queue++) {
+        size_t left = clear((enum queue)queue, QUEUE_NEW);
+        LAW(clear((enum queue)queue, QUEUE_TMP) == 0);
+        LAW(!known || left <= replay.unanswered);
+    }
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -18,14 +18,15 @@ struct conversation {
     struct replay *replay;
     const struct replay_talk *talk;
     struct address client;
+    bool unknown;      /* and nobody was named in its place: it is a load balancer's */
     struct slice said; /* what is left of both */
     struct slice heard;
     bool secure;   /* under TLS */
     bool extended; /* it was EHLO */
     struct slice helo, sender;
-    struct recipients recipients; /* to be stored */
-    struct buffer chunks;         /* of the message that BDAT brings */
-    bool over;                    /* nothing may follow */
+    struct recipients recipients[QUEUE_COUNT];
+    struct buffer chunks; /* of the message that BDAT brings */
+    bool over;            /* nothing may follow */
 };
 
 /* One reply, all of its lines. */
@@ -81,18 +82,20 @@ static bool take_answer(struct conversation *conversation, const char *bare, str
 
 static void end_transaction(struct conversation *conversation)
 {
-    recipients_free(&conversation->recipients);
+    for (int queue = 0; queue < QUEUE_COUNT; queue++)
+        recipients_free(&conversation->recipients[queue]);
     buffer_clear(&conversation->chunks);
     conversation->sender = (struct slice){0};
 }
 
 /* Messages. */
 
-static char *read_message(struct conversation *conversation, const char *id, struct reader *reader)
+static char *read_message(struct conversation *conversation, enum queue queue, const char *id,
+                          struct reader *reader)
 {
     char *bytes;
 
-    LAW(reader_open(reader, conversation->replay->spool, QUEUE_STORE, QUEUE_NEW, id) == READER_OK);
+    LAW(reader_open(reader, conversation->replay->spool, queue, QUEUE_NEW, id) == READER_OK);
     bytes = malloc(reader->envelope.size + 1);
     LAW(bytes != NULL && reader_read(reader, bytes, reader->envelope.size) == 0);
     return bytes;
@@ -109,8 +112,10 @@ static void check_protocol(const struct conversation *conversation, const char *
     LAW(strcmp(protocol + strlen(plain), marked ? "S" : "") == 0);
 }
 
-static void check_envelope(const struct conversation *conversation, const struct envelope *envelope)
+static void check_envelope(const struct conversation *conversation, enum queue queue,
+                           const struct envelope *envelope)
 {
+    const struct recipients *recipients = &conversation->recipients[queue];
     char client[ADDRESS_TEXT_SIZE];
 
     address_text(&conversation->client, client);
@@ -119,18 +124,19 @@ static void check_envelope(const struct conversation *conversation, const struct
     LAW(slice_equals(slice_of(envelope->from), conversation->sender));
     check_protocol(conversation, envelope->protocol);
     LAW(slice_equals(slice_of(envelope->helo), conversation->helo));
-    LAW(envelope->recipients_count == conversation->recipients.count);
+    LAW(envelope->recipients_count == recipients->count);
     for (size_t i = 0; i < envelope->recipients_count; i++)
-        LAW(strcmp(envelope->recipients[i], conversation->recipients.mailboxes[i]) == 0);
+        LAW(strcmp(envelope->recipients[i], recipients->mailboxes[i]) == 0);
 }
 
-/* Two fields, whatever the client said of itself. */
-static void check_trace(struct slice trace)
+/* Two fields, whatever the client said of itself; one, where it is relayed. */
+static void check_trace(enum queue queue, struct slice trace)
 {
     size_t fields = 0;
 
     LAW(trace.length > 2 && memcmp(trace.start + trace.length - 2, "\r\n", 2) == 0);
-    LAW(slice_starts_nocase(trace, slice_of("Return-Path: <")));
+    LAW(slice_starts_nocase(trace,
+                            slice_of(queue == QUEUE_STORE ? "Return-Path: <" : "Received: from ")));
     while (trace.length > 0) {
         const char *end = memmem(trace.start, trace.length, "\r\n", 2);
         LAW(end != NULL && end > trace.start);
@@ -138,38 +144,47 @@ static void check_trace(struct slice trace)
             fields++;
         trace = slice_from(trace, (size_t)(end - trace.start) + 2);
     }
-    LAW(fields == 2);
+    LAW(fields == (queue == QUEUE_STORE ? 2 : 1));
 }
 
-/* A message was acknowledged: nobody else can have it, so its file goes away here. */
+/* The file of one queue: nobody else can have it, so it goes away here. */
+static void check_file(struct conversation *conversation, enum queue queue, const char *id,
+                       struct slice content)
+{
+    int directory = conversation->replay->spool->directories[queue][QUEUE_NEW];
+    struct reader reader;
+    char *bytes;
+    size_t size;
+
+    if (conversation->recipients[queue].count == 0) {
+        LAW(faccessat(directory, id, F_OK, 0) != 0);
+        return;
+    }
+    bytes = read_message(conversation, queue, id, &reader);
+    size = reader.envelope.size;
+    check_envelope(conversation, queue, &reader.envelope);
+    LAW(size > content.length);
+    LAW(content.length == 0 ||
+        memcmp(bytes + size - content.length, content.start, content.length) == 0);
+    check_trace(queue, slice_make(bytes, size - content.length));
+    free(bytes);
+    reader_close(&reader);
+    LAW(unlinkat(directory, id, 0) == 0);
+}
+
+/* A message was acknowledged. */
 static void check_message(struct conversation *conversation, const struct answer *answer,
                           struct slice content)
 {
     static const char before[] = "2.0.0 Ok: queued as ";
-    int directory = conversation->replay->spool->directories[QUEUE_STORE][QUEUE_NEW];
     char id[ID_SIZE] = "";
-    struct reader reader;
-    char *bytes;
-    size_t size;
 
     LAW(answer->code == 250 && answer->text.length == sizeof before - 1 + ID_LENGTH);
     LAW(memcmp(answer->text.start, before, sizeof before - 1) == 0);
     memcpy(id, answer->text.start + sizeof before - 1, ID_LENGTH);
     LAW(id_valid(id));
-    if (conversation->recipients.count == 0) {
-        LAW(faccessat(directory, id, F_OK, 0) != 0);
-        return;
-    }
-    bytes = read_message(conversation, id, &reader);
-    size = reader.envelope.size;
-    check_envelope(conversation, &reader.envelope);
-    LAW(size > content.length);
-    LAW(content.length == 0 ||
-        memcmp(bytes + size - content.length, content.start, content.length) == 0);
-    check_trace(slice_make(bytes, size - content.length));
-    free(bytes);
-    reader_close(&reader);
-    LAW(unlinkat(directory, id, 0) == 0);
+    for (int queue = 0; queue < QUEUE_COUNT; queue++)
+        check_file(conversation, (enum queue)queue, id, content);
 }
 
 static void end_message(struct conversation *conversation, struct slice content)
@@ -230,6 +245,21 @@ static void note_sender(struct conversation *conversation, struct slice argument
     conversation->sender = path.mailbox;
 }
 
+/* Mail that is not stored here is a relay client's: who is none would have been refused. */
+static enum queue queue_of(const struct conversation *conversation, const struct path *path)
+{
+    const struct replay *replay = conversation->replay;
+
+    if (strcmp(replay->stored, "*") == 0 ||
+        slice_equals_nocase(path->domain, slice_of(replay->stored)))
+        return QUEUE_STORE;
+    if (path_is_postmaster(path) &&
+        (path->domain.length == 0 || slice_equals_nocase(path->domain, slice_of(replay->hostname))))
+        return QUEUE_STORE;
+    LAW(!conversation->unknown && replay->relays_for(&conversation->client));
+    return QUEUE_RELAY;
+}
+
 static void note_recipient(struct conversation *conversation, struct slice argument)
 {
     struct path path;
@@ -238,7 +268,7 @@ static void note_recipient(struct conversation *conversation, struct slice argum
     argument = slice_trim_start(slice_from(argument, strlen("TO:")));
     LAW(path_parse_forward(argument, &path, &rest));
     if (!slice_equals_nocase(path.domain, slice_of(conversation->replay->discarded)))
-        LAW(recipients_add(&conversation->recipients, &path));
+        LAW(recipients_add(&conversation->recipients[queue_of(conversation, &path)], &path));
 }
 
 /* RFC 3030: the octets belong to the command, whatever is said of it, and behind them it is said.
@@ -426,6 +456,7 @@ static bool take_header(struct conversation *conversation)
     size_t used = proxy_feed(&proxy, said.start, said.length, &status);
 
     conversation->said = slice_from(said, used);
+    conversation->unknown = proxy.local;
     if (status == PROXY_DONE && !proxy.local)
         conversation->client = proxy.client;
     return status == PROXY_DONE;

@@ -2,12 +2,18 @@
 #ifndef TESTS_FUZZ_SESSION_SETTINGS_H
 #define TESTS_FUZZ_SESSION_SETTINGS_H
 
+#include "smtpd/address.h"
 #include "smtpd/config.h"
 
-enum { SETTINGS_COUNT = 7 };
+#include <stdbool.h>
+
+enum { SETTINGS_COUNT = 9 };
 
 /* A domain of them all whose mail is answered 250 and dropped. */
 extern char settings_discarded[];
+
+/* Whether the settings that relay do so for a client, as is written in them. */
+bool settings_relay_for(const struct address *client);
 
 /* What is not the same in each process. */
 struct settings_paths {

@@ -184,7 +184,7 @@ static void too_many_recipients_are_no_error(void **unused)
         says("RCPT TO:<c@t.example>\r\n", "452 4.5.3");
     assert_int_equal(world.session.transaction->refused, 30);
     says("DATA\r\n", "354");
-    assert_int_equal(world.session.transaction->recipients.count, 1);
+    assert_int_equal(world.session.transaction->recipients[QUEUE_STORE].count, 1);
 }
 
 static void recipients_are_not_put_off_for_ever(void **unused)

@@ -22,44 +22,38 @@ static const struct {
     struct trace trace;
     const char *want;
 } rows[] = {
-    {{"a@c.example", "c.example", "[192.0.2.1]", "mx.example", "ESMTP", ID, "b@t.example", TIME},
-     "Return-Path: <a@c.example>\r\n"
+    {{"c.example", "[192.0.2.1]", "mx.example", "ESMTP", ID, "b@t.example", TIME},
      "Received: from c.example ([192.0.2.1])\r\n"
      "\tby mx.example with ESMTP id " ID "\r\n"
      "\tfor <b@t.example>; " DATE},
-    {{"", "[192.0.2.9]", "[IPv6:2001:db8::1]", "mx.example", "SMTP", ID, NULL, TIME},
-     "Return-Path: <>\r\n"
+    {{"[192.0.2.9]", "[IPv6:2001:db8::1]", "mx.example", "SMTP", ID, NULL, TIME},
      "Received: from [192.0.2.9] ([IPv6:2001:db8::1])\r\n"
      "\tby mx.example with SMTP id " ID ";\r\n"
      "\t" DATE},
-    {{"a@c.example", "a)b(c\\d", "[192.0.2.1]", "mx.example", "ESMTP", ID, NULL, TIME},
-     "Return-Path: <a@c.example>\r\n"
+    {{"a)b(c\\d", "[192.0.2.1]", "mx.example", "ESMTP", ID, NULL, TIME},
      "Received: from [192.0.2.1]\r\n"
      "\t(helo a\\)b\\(c\\\\d)\r\n"
      "\tby mx.example with ESMTP id " ID ";\r\n"
      "\t" DATE},
-    {{"a@c.example", "[foo]", "[192.0.2.1]", "mx.example", "ESMTP", ID, NULL, TIME},
-     "Return-Path: <a@c.example>\r\n"
+    {{"[foo]", "[192.0.2.1]", "mx.example", "ESMTP", ID, NULL, TIME},
      "Received: from [192.0.2.1]\r\n"
      "\t(helo [foo])\r\n"
      "\tby mx.example with ESMTP id " ID ";\r\n"
      "\t" DATE},
-    {{"a@c.example", "my_host", "[192.0.2.1]", L40, "UTF8SMTP", ID, L40 "@" L40, TIME},
-     "Return-Path: <a@c.example>\r\n"
+    {{"my_host", "[192.0.2.1]", L40, "UTF8SMTP", ID, L40 "@" L40, TIME},
      "Received: from my_host ([192.0.2.1])\r\n"
      "\tby " L40 " with UTF8SMTP\r\n"
      "\tid " ID "\r\n"
      "\tfor <" L40 "@" L40 ">;\r\n"
      "\t" DATE},
-    {{"a@c.example", L40 "." L40, "[IPv6:2001:db8:1:2:3:4:5:6]", "m", "ESMTP", ID, NULL, TIME},
-     "Return-Path: <a@c.example>\r\n"
+    {{L40 "." L40, "[IPv6:2001:db8:1:2:3:4:5:6]", "m", "ESMTP", ID, NULL, TIME},
      "Received: from " L40 "." L40 "\r\n"
      "\t([IPv6:2001:db8:1:2:3:4:5:6])\r\n"
      "\tby m with ESMTP id " ID ";\r\n"
      "\t" DATE},
 };
 
-static void writes_both_fields(void **state)
+static void writes_received(void **state)
 {
     (void)state;
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
@@ -68,6 +62,22 @@ static void writes_both_fields(void **state)
         trace_format(&rows[i].trace, &out);
         buffer_append(&out, "", 1);
         assert_string_equal(out.data, rows[i].want);
+        buffer_free(&out);
+    }
+}
+
+static void writes_return_path(void **state)
+{
+    (void)state;
+    static const char *const senders[] = {"a@c.example", "", "\"a b>\"@c.example"};
+    static const char *const want[] = {"Return-Path: <a@c.example>\r\n", "Return-Path: <>\r\n",
+                                       "Return-Path: <\"a b>\"@c.example>\r\n"};
+    for (size_t i = 0; i < sizeof senders / sizeof senders[0]; i++) {
+        struct buffer out;
+        buffer_init(&out, 4096);
+        trace_format_return_path(senders[i], &out);
+        buffer_append(&out, "", 1);
+        assert_string_equal(out.data, want[i]);
         buffer_free(&out);
     }
 }
@@ -122,7 +132,8 @@ static void writes_dates(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(writes_both_fields),
+        cmocka_unit_test(writes_received),
+        cmocka_unit_test(writes_return_path),
         cmocka_unit_test(folds_lines),
         cmocka_unit_test(writes_dates),
     };
