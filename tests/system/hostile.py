@@ -40,6 +40,7 @@ class Talk:
     """One connection. `send`, `silence` and `close` are what a step may do."""
     socket: socket.socket
     number: int
+    ill: bool                     # whether it is not to be right in everything
     cut: int = None               # how many bytes are said before it closes; None: all
     received: bytes = b""
     said: int = 0
@@ -48,7 +49,7 @@ class Talk:
     heard: list = dataclasses.field(default_factory=list)   # lines, without their ends
 
     def send(self, data, pieces=None):
-        """Says it; `pieces`: so many bytes at a time, each in a segment of its own."""
+        """Says it and returns it; `pieces`: so many bytes at a time, each in a segment of its own."""
         if self.cut is not None:
             data = data[:self.cut - self.said]
         self.said += len(data)
@@ -56,6 +57,7 @@ class Talk:
             self.socket.sendall(data[at:at + (pieces or len(data))])
         if self.cut is not None and self.said >= self.cut:
             raise Gone
+        return data
 
     def silence(self):
         """Says nothing until the other side closes, and hears no more."""
@@ -98,10 +100,10 @@ class Talk:
 class Hostile:
     """`steps`: {step: what it says there instead of what is RIGHT}: bytes, or a function that is
     given the Talk. `pair`: a certificate; with it STARTTLS is offered. `pieces`: how many bytes go
-    into one segment. `cut`: how many bytes are said before it closes. All this is so until `heal`,
-    or for the first `ill` connections."""
+    into one segment. `cut`: how many bytes are said before it closes. All this is so for the first
+    `ill` connections (None: for all), until `heal`."""
 
-    def __init__(self, steps=None, pair=None, pieces=None, cut=None, ill=None, user=None):
+    def __init__(self, steps=None, pair=None, pieces=None, cut=None, ill=1, user=None):
         self.steps = steps or {}
         self.pair = pair
         self.context = server_context(pair) if pair else None
@@ -134,7 +136,7 @@ class Hostile:
                     talk.socket.shutdown(socket.SHUT_RDWR)
 
     def heal(self):
-        """From the next connection on it is right in everything."""
+        """From the next step on it is right in everything."""
         self.well = True
 
     def settings(self):
@@ -156,48 +158,48 @@ class Hostile:
             peer.settimeout(TIMEOUT)
             peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             ill = not self.well and (self.ill is None or len(self.talks) < self.ill)
-            talk = Talk(peer, len(self.talks) + 1, self.cut if ill else None)
+            talk = Talk(peer, len(self.talks) + 1, ill, self.cut if ill else None)
             with self._lock:
                 self.talks.append(talk)
-            threading.Thread(target=self._serve, args=(talk, ill), daemon=True).start()
+            threading.Thread(target=self._serve, args=(talk,), daemon=True).start()
 
-    def _serve(self, talk, ill):
+    def _serve(self, talk):
         with contextlib.suppress(Gone, OSError, ssl.SSLError, ValueError):
-            self._step(talk, ill, "CONNECT")
+            self._step(talk, "CONNECT")
             while True:
                 verb = talk.line()[:8].split(b" ")[0].decode("ascii", "replace").upper()
-                self._command(talk, ill, verb)
+                self._command(talk, verb)
         with contextlib.suppress(OSError):
             talk.socket.close()
 
-    def _command(self, talk, ill, verb):
+    def _command(self, talk, verb):
         if verb == "EHLO" and self.context and not talk.secure:
-            self._step(talk, ill, "EHLO-CLEAR")
+            self._step(talk, "EHLO-CLEAR")
         elif verb == "STARTTLS":
-            self._step(talk, ill, verb)
+            self._step(talk, verb)
             talk.encrypt(self.context)
-        elif verb == "DATA" and self._step(talk, ill, verb).startswith(b"354"):
+        elif verb == "DATA" and self._step(talk, verb).startswith(b"354"):
             content = talk.content()
             with self._lock:
                 self.messages.append(content)
-            self._step(talk, ill, "END")
+            self._step(talk, "END")
         elif verb != "DATA":
-            self._step(talk, ill, verb)
+            self._step(talk, verb)
         if verb == "QUIT":
             raise Gone
 
-    def _step(self, talk, ill, step):
+    def _step(self, talk, step):
         """Returns what was said, as far as it is known."""
+        ill = talk.ill and not self.well
         say = self.steps.get(step) if ill else None
         if say is None:
             say = RIGHT.get(step, b"502 5.5.1 no such command\r\n")
             if step == "EHLO" and self.user:
                 say = say.replace(b"250-PIPELINING", b"250-AUTH PLAIN\r\n250-PIPELINING")
-        if callable(say):
-            say(talk)
-            return b""
-        talk.send(say, self.pieces if ill else None)
-        return say
+        if not callable(say):
+            return talk.send(say, self.pieces if ill else None)
+        said = say(talk)
+        return said if isinstance(said, bytes) else b""
 
     # What it remembers
 

@@ -223,6 +223,17 @@ class Smtpd(Program):
         return smtp.session(self.address, at, **options)
 
 
+class Relay(Program):
+    """relay, which may be told that it is worth a try."""
+
+    def hurry(self):
+        """What an operator does when he has mended something."""
+        self.send_signal(signal.SIGHUP)
+
+
+CLASSES = {"smtpd": Smtpd, "relay": Relay}
+
+
 class Programs:
     """Everything one test, or one module, starts. `pair`: the certificate behind which every
     session with smtpd is held (tlsfiles.Pair); None: they are held in the clear."""
@@ -278,7 +289,7 @@ class Programs:
             os.close(say)
             if stderr is None:
                 os.close(hear)
-        program = (Smtpd if name == "smtpd" else Program)(name, process, said, heard)
+        program = CLASSES.get(name, Program)(name, process, said, heard)
         self.started.append(program)
         if ready:
             program.wait_ready()

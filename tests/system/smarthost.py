@@ -162,6 +162,12 @@ class Session(SMTP):
         lines = [HOSTNAME, *offers]
         return [f"250{' ' if line is lines[-1] else '-'}{line}" for line in lines]
 
+    async def handle_RCPT(self, _server, _session, envelope, address, _options):
+        if len(envelope.rcpt_tos) == self.host.most:
+            return "452 4.5.3 Too many recipients"
+        envelope.rcpt_tos.append(address)
+        return "250 2.1.5 Ok"
+
     async def handle_DATA(self, _server, _session, envelope):
         mail_from = "" if envelope.mail_from == "<>" else envelope.mail_from
         transaction = Transaction(self.connection, mail_from, envelope.mail_options,
@@ -209,6 +215,7 @@ class SmartHost:
         self.mechanisms = mechanisms
         self.offers = offers
         self.context = context or (server_context(pair) if pair else None)
+        self.most = None   # recipients of one transaction
         self.port = 0
         self.rules = []
         self.connections = []

@@ -9,6 +9,9 @@ import os
 import pathlib
 import re
 import secrets
+import time
+
+from deadline import wait_for
 
 DIRECTORIES = ("tmp", "new", "cur", "failed")
 CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
@@ -196,6 +199,18 @@ class Queue:
 
     def reason(self, id, name="failed"):
         return (self.queue / name / f"{id}.reason").read_text()
+
+    def wait_done(self, seconds=60):
+        """Waits until nothing is left to be done: new/ and cur/ are empty."""
+        wait_for(lambda: not self.new() and not self.cur(), f"{self.queue.name} is done", seconds)
+
+    def wait_tried(self, seconds=60):
+        """Waits until new/ is empty."""
+        wait_for(lambda: not self.new(), f"new/ of {self.queue.name} is empty", seconds)
+
+    def due_in(self, id, seconds):
+        """Makes that the time until the next try of a message in cur/."""
+        os.utime(self.queue / "cur" / id, (time.time() + seconds,) * 2)
 
     def messages(self, name="new"):
         """Every message of a directory, parsed, in the order of their ids."""
