@@ -2,9 +2,9 @@
  *
  * Why it is safe, COMMIT_SYNCFS. All files of the group lie complete in tmp/, their data handed to
  * the device by sync_file_range; then those for storer are renamed into new/, and one syncfs(2) makes
- * everything durable: data, inodes, and the directory entries. syncfs is documented to write out and wait for
- * all of the file system that holds the descriptor (sync(2): on Linux it waits for completion), and
- * since Linux 5.8 to return an error for any write-back that failed since the descriptor was opened
+ * everything durable: data, inodes, and the directory entries. syncfs is documented to write out and
+ * wait for all of the file system that holds the descriptor (sync(2): on Linux it waits for
+ * completion), and since Linux 5.8 to return an error for any write-back that failed since the descriptor was opened
  * or last synced. ext4, XFS and btrfs end it with a cache flush of the device; from Linux 5.17 an
  * error of that last step is returned too. Hence the list of file systems and the version:
  * overlayfs, FUSE and network file systems may not pass the call down, and get COMMIT_FSYNC.
@@ -12,14 +12,14 @@
  * - The rename comes before the flush, so the queue's reader may see a message that is not durable
  *   yet. For storer that is harmless: the message is unacknowledged, and storer removes the file
  *   only once PostgreSQL has it durably. relay would send it on, and what was sent cannot be
- *   withdrawn. So messages for relay come last: they are renamed when all their bytes are durable,
- *   by a flush of their own, or by store's where both queues are on one file system; and when all
- *   that can go wrong with the others of the group has. A second flush makes their names durable.
+ *   withdrawn. So relay's files come last, when whatever can go wrong with store's has; and their
+ *   bytes are durable before the rename, by a flush of their own, or by store's where both queues are
+ *   on one file system. A second flush makes their names durable.
  * - A message for both queues is two files, whose writers are twins. store's is in new/, durably,
  *   before relay's is renamed; 250 is said behind both. smtpd or the power lost between the two:
  *   storer stores what it has, relay has nothing, and the client, who was told nothing, sends all of
- *   it again. When one of the two fails the other is withdrawn; if its reader was faster, that is
- *   again a message that the client sends once more.
+ *   it again. When one of the two fails the other is withdrawn; if its reader was faster, or the power
+ *   goes off before the disk knows of that, it is again a message that the client sends once more.
  * - Power lost before the flush is done: nothing of the group was acknowledged. The data went to
  *   the device before the rename entered the journal, whose own commit flushes the device's cache,
  *   so a name in new/ normally has its bytes; where it has not, X-Envelope-Size gives it away.

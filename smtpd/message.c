@@ -50,7 +50,7 @@ static void message_free(struct message *message)
     committer->released_cb(committer);
 }
 
-/* There is a file, or may be one; else nothing has touched the disk. */
+/* Whether anything of it is on the disk. */
 static bool holds_file(const struct message *message)
 {
     for (size_t i = 0; i < message->writer_count; i++)
