@@ -497,6 +497,27 @@ def test_each_queue_is_made_durable_in_its_own_way(programs, tmp_path):
         smtpd.stop()
 
 
+def test_each_queue_is_flushed_where_it_is(programs, faults_on, tmp_path):
+    """Two disks of the kind for which one flush is for all that is on them."""
+    spool = Spool(tmp_path / "spool")
+    spool.path.mkdir()
+    with mounted(tmp_path, "ext4", 24, 1000) as point:
+        (spool.path / "relay").symlink_to(point)
+        faults = faults_on(Spool(tmp_path))
+        smtpd = relaying(programs, spool, SMTPD_MIN_FREE=0, **faults.settings())
+        here = smtpd.wait_log(event="committing")
+        here = here.get("store", here.get("method"))
+        with smtpd.session("E", source=INSIDE) as client:
+            codes(client, "b@t.example", "b@far.example")
+            client.command("DATA", 354)
+            faults.forget()
+            client.content(b"x")
+            client.reply(250)
+            own = ["rename", "syncfs"] if here == "syncfs" else ["fsync", "rename", "fsync"]
+            assert order(faults) == [*own, "syncfs", "rename", "syncfs", "reply"]
+        smtpd.stop()
+
+
 def test_confined(programs, spool):
     smtpd = relaying(programs, spool, SMTPD_CONFINE="require")
     smtpd.wait_log(event="confined")

@@ -47,6 +47,11 @@ WRONG = [
     ("smtpd", "SMTPD_REJECT_RECIPIENTS", "nobody", "user@"),
     ("smtpd", "SMTPD_REJECT_SENDERS", "a@spam.example", "domain"),
     ("smtpd", "SMTPD_DISCARD_DOMAINS", "@/nonexistent/domains", "readable file"),
+    ("smtpd", "SMTPD_RELAY_CLIENTS", "127.0.0.1/8", "no bit set behind the prefix"),
+    ("smtpd", "SMTPD_RELAY_CLIENTS", "localhost", "addresses and networks"),
+    ("smtpd", "SMTPD_RELAY_CLIENTS", "*", "addresses and networks"),
+    ("smtpd", "SMTPD_RELAY_CLIENTS", "@/nonexistent/networks", "readable file"),
+    ("smtpd", "SMTPD_RELAY_DOMAINS", "far.example,not a domain", "domain"),
     ("smtpd", "SMTPD_PROXY_CLIENTS", "192.0.2.0/33", "addresses and networks"),
     ("smtpd", "SMTPD_PROXY_CLIENTS", "2001:db8::/129", "addresses and networks"),
     ("smtpd", "SMTPD_PROXY_CLIENTS", "192.0.2.1,192.0.2.1/24", "no bit set behind the prefix"),
@@ -102,8 +107,9 @@ def test_hostname(programs, name):
 
 @pytest.mark.parametrize("networks", [
     "192.0.2.0/24, 198.51.100.7,2001:db8::/32", "::1,::ffff:192.0.2.0/120", "0.0.0.0/0,::/0", ""])
-def test_networks(programs, networks):
-    check(programs, SMTPD_PROXY_CLIENTS=networks)
+@pytest.mark.parametrize("setting", ["SMTPD_PROXY_CLIENTS", "SMTPD_RELAY_CLIENTS"])
+def test_networks(programs, setting, networks):
+    check(programs, **{setting: networks})
 
 
 def test_every_wrong_value_is_named(programs, spool):
