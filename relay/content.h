@@ -10,7 +10,6 @@
 #include <stddef.h>
 
 struct content {
-    bool begun;      /* anything was said */
     bool line_start; /* the next byte begins a line */
     bool cr;         /* the last byte was CR, whose line end is not written yet */
 };

@@ -24,6 +24,7 @@ enum outcome {
 struct recipient {
     const char *address; /* a forward-path without brackets, into the envelope */
     bool non_ascii;
+    bool taken; /* RCPT was accepted in the transaction that is under way */
     enum outcome outcome;
     bool own_words;                 /* `words` are ours, the smarthost has not been asked */
     char status[REPLY_STATUS_SIZE]; /* RFC 3463 */
@@ -46,7 +47,8 @@ struct mail {
     int error;      /* of the last mail_read or of the recorder: an errno value, or 0 */
     int64_t due;    /* set by the recorder: when it is to be tried again, microseconds since the
                       * epoch; 0: never, it has left the queue */
-    unsigned tries; /* how often it was in hand since it was loaded */
+    unsigned tries; /* that ended in trouble, since it was loaded */
+    uint64_t began; /* when it was given to a connection, in nanoseconds of uv_hrtime */
     struct mail *next;
 };
 

@@ -5,6 +5,7 @@
 
 #include "common/slice.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 
 enum {
@@ -31,12 +32,13 @@ enum reply_result {
 };
 
 struct reply_parser {
-    struct reply reply; /* of COMPLETE, until the next call */
-    size_t bytes;       /* of this reply so far */
-    char line[4];       /* the code and what stands behind it, of the line under way */
-    size_t column;      /* in the line */
-    size_t length;      /* of reply.text */
-    int result;         /* once it is MALFORMED or TOO_LONG it stays so */
+    struct reply reply;       /* of COMPLETE, until the next call */
+    size_t bytes;             /* of this reply so far */
+    size_t column;            /* in the line under way */
+    bool more;                /* the line says that another one follows */
+    bool cr;                  /* the last byte was CR */
+    size_t length;            /* of reply.text */
+    enum reply_result result; /* once it is MALFORMED or TOO_LONG it stays so */
 };
 
 /* Begins with the next reply. */

@@ -11,6 +11,7 @@ struct survey {
     unsigned hops;         /* Received fields: how far it has come (RFC 5321, section 6.3) */
 
     bool in_body;
+    bool cr;       /* the last byte was CR */
     size_t column; /* in the header's line */
     bool matching; /* the line is `Received:` so far */
 };

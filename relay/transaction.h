@@ -41,15 +41,20 @@ struct transaction {
     enum transaction_trouble trouble;
     struct mail *mail;
     const struct extensions *extensions;
-    bool reset;      /* RSET goes first: a transaction before was left open */
-    size_t next;     /* the next recipient whose RCPT is to be sent */
-    size_t limit;    /* behind the last recipient of this transaction */
-    size_t asked;    /* recipients whose RCPT was sent in this transaction */
-    size_t answered; /* and whose reply has come */
-    size_t accepted; /* and was good */
+    bool utf8;        /* SMTPUTF8 is said */
+    bool reset;       /* RSET goes first: a transaction before was left open */
+    size_t next;      /* the next recipient whose RCPT is to be sent */
+    size_t answering; /* the next whose reply comes */
+    size_t limit;     /* behind the last recipient of this transaction */
+    size_t asked;     /* recipients whose RCPT was sent in this transaction */
+    size_t answered;  /* and whose reply has come */
+    size_t accepted;  /* and was good */
+    bool reset_sent, reset_answered;
     bool mail_sent, mail_answered, mail_accepted;
-    bool reset_answered;
-    bool data_sent;
+    bool data_sent;    /* and not answered */
+    bool data_refused; /* it was answered, and not by 354 */
+    bool void_end;     /* an end of data is to be sent with nothing before it */
+    bool ended;        /* the reply to the end of data has come */
     struct reply last; /* the last reply, for logs */
 };
 
