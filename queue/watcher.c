@@ -4,6 +4,7 @@
 #include "common/log.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -161,6 +162,19 @@ static void try_lock(struct watcher *watcher)
 }
 
 /* Beginning, beginning again, and ending. */
+
+/* Half of what the kernel's queue of events holds (fs.inotify.max_queued_events, see inotify(7)). */
+size_t watcher_burst(void)
+{
+    long events = 0;
+    FILE *file = fopen("/proc/sys/fs/inotify/max_queued_events", "re");
+    if (file) {
+        if (fscanf(file, "%ld", &events) != 1)
+            events = 0;
+        fclose(file);
+    }
+    return events > 1 && events < 2 * INTAKE_QUEUE ? (size_t)events / 2 : INTAKE_QUEUE;
+}
 
 int watcher_start(struct watcher *watcher, uv_loop_t *loop, const struct watcher_options *options,
                   struct intake *intake)

@@ -62,6 +62,10 @@ struct watcher {
 int watcher_start(struct watcher *watcher, uv_loop_t *loop, const struct watcher_options *options,
                   struct intake *intake);
 
+/* For intake_init: hints that make a full look due, because the kernel may have had no room for more
+ * of them. */
+size_t watcher_burst(void);
+
 /* A full look at cur/ is due. */
 void watcher_want_cur(struct watcher *watcher);
 

@@ -8,7 +8,6 @@
 #include "storer/metrics.h"
 #include "storer/retirer.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
@@ -205,20 +204,6 @@ static void turn_cb(uv_prepare_t *turn)
 
 /* Beginning and end. */
 
-/* Half of what the kernel's queue of events holds: a scan follows every burst that may have filled
- * it (fs.inotify.max_queued_events, see inotify(7)). */
-static size_t burst_size(void)
-{
-    long events = 0;
-    FILE *file = fopen("/proc/sys/fs/inotify/max_queued_events", "re");
-    if (file) {
-        if (fscanf(file, "%ld", &events) != 1)
-            events = 0;
-        fclose(file);
-    }
-    return events > 1 && events < 2 * INTAKE_QUEUE ? (size_t)events / 2 : INTAKE_QUEUE;
-}
-
 static int begin(struct pipeline *pipeline)
 {
     const struct storer_config *config = pipeline->config;
@@ -228,7 +213,7 @@ static int begin(struct pipeline *pipeline)
     load->candidates = calloc(load->limits.messages, sizeof *load->candidates);
     /* Those of three batches, of a load under way, and of the batch that left last. */
     if (!load->candidates ||
-        !intake_init(&pipeline->intake, 5 * load->limits.messages, burst_size())) {
+        !intake_init(&pipeline->intake, 5 * load->limits.messages, watcher_burst())) {
         log_error("out_of_memory");
         return EX_OSERR;
     }
