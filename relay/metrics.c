@@ -1,0 +1,42 @@
+/* The table of relay's metrics: see the header. */
+#include "relay/metrics.h"
+
+struct metric relay_metrics[RELAY_METRICS] = {
+    [METRIC_ACCEPTED] = {.name = "mayfly_relay_recipients_total",
+                         .labels = "result=\"accepted\"",
+                         .help = "Recipients, by what became of them in a try.",
+                         .type = METRIC_COUNTER},
+    [METRIC_DEFERRED] = {.name = "mayfly_relay_recipients_total",
+                         .labels = "result=\"deferred\"",
+                         .type = METRIC_COUNTER},
+    [METRIC_FAILED] = {.name = "mayfly_relay_recipients_total",
+                       .labels = "result=\"failed\"",
+                       .type = METRIC_COUNTER},
+    [METRIC_MALFORMED] = {.name = "mayfly_relay_malformed_total",
+                          .help = "Files that were no message, and were set aside.",
+                          .type = METRIC_COUNTER},
+    [METRIC_CONNECTIONS] = {.name = "mayfly_relay_connections_total",
+                            .help = "Connections to the smarthost that were begun.",
+                            .type = METRIC_COUNTER},
+    [METRIC_OPEN] = {.name = "mayfly_relay_connections",
+                     .help = "Connections to the smarthost at present.",
+                     .type = METRIC_GAUGE},
+    [METRIC_TROUBLES] = {.name = "mayfly_relay_troubles_total",
+                         .help = "Times that the smarthost made all mail wait.",
+                         .type = METRIC_COUNTER},
+    [METRIC_UP] = {.name = "mayfly_relay_smarthost_up",
+                   .help = "0 while the smarthost makes all mail wait.",
+                   .type = METRIC_GAUGE},
+    [METRIC_BACKLOG] = {.name = "mayfly_relay_backlog_messages",
+                        .help =
+                            "Messages known to wait for their turn; at least so many, when new/ is "
+                            "very full.",
+                        .type = METRIC_GAUGE},
+    [METRIC_WAITING] = {.name = "mayfly_relay_deferred_messages",
+                        .help = "Messages in cur/ that wait for their next try, at the last look.",
+                        .type = METRIC_GAUGE},
+    [METRIC_SECONDS] = {.name = "mayfly_relay_transaction_seconds",
+                        .help = "Time from giving a message to a connection to its result.",
+                        .type = METRIC_HISTOGRAM,
+                        .bounds = metric_seconds},
+};
