@@ -1,0 +1,56 @@
+/* relay: sends messages of the queue relay/ to the smarthost. Wiring only. */
+#include "common/program.h"
+#include "relay/channel.h"
+#include "relay/config.h"
+#include "relay/metrics.h"
+#include "relay/pipeline.h"
+
+static struct config config;
+static struct pipeline pipeline;
+
+static int start(uv_loop_t *loop, void *data)
+{
+    int code = channel_global_start();
+
+    (void)data;
+    return code != 0 ? code : pipeline_start(&pipeline, loop, &config);
+}
+
+static void stop(void)
+{
+    pipeline_stop(&pipeline);
+}
+
+static void reload(void)
+{
+    pipeline_reload(&pipeline);
+}
+
+static void refresh(void)
+{
+    metric_set_value(&relay_metrics[METRIC_BACKLOG], (double)pipeline_backlog(&pipeline));
+}
+
+static const struct metric_set metrics = {
+    .metrics = relay_metrics, .count = RELAY_METRICS, .refresh = refresh};
+
+int main(int argc, char **argv)
+{
+    const struct program program = {
+        .name = "relay",
+        .summary = "sends messages of the spool's queue relay/ to the smarthost",
+        .prefix = "RELAY_",
+        .settings = config_settings,
+        .settings_count = config_settings_count,
+        .config = &config,
+        .metrics = &metrics,
+        .check = config_check,
+        .start = start,
+        .stop = stop,
+        .reload = reload,
+    };
+    int code = program_main(&program, argc, argv);
+
+    channel_global_stop();
+    return code;
+}
