@@ -42,8 +42,6 @@ static enum reader_status reader_error(struct reader *reader, int error)
 static enum reader_status open_file(struct reader *reader, int directory, const char *name,
                                     uint64_t *size)
 {
-    if (!id_valid(name))
-        return reader_bad(reader, "the name is not a message id");
     /* O_NONBLOCK: somebody may have put a FIFO there, whose open would wait for a writer. */
     reader->descriptor = openat(directory, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     if (reader->descriptor < 0) {
@@ -104,8 +102,9 @@ static enum reader_status read_envelope(struct reader *reader, uint64_t file_siz
     }
 }
 
-enum reader_status reader_open(struct reader *reader, const struct spool *spool, enum queue queue,
-                               enum queue_directory directory, const char *name)
+enum reader_status reader_open_named(struct reader *reader, const struct spool *spool,
+                                     enum queue queue, enum queue_directory directory,
+                                     const char *name, const char *id)
 {
     *reader = (struct reader){.descriptor = -1};
     uint64_t file_size = 0;
@@ -115,13 +114,22 @@ enum reader_status reader_open(struct reader *reader, const struct spool *spool,
         status = reader_bad(reader, "torn: the file is empty");
     if (status == READER_OK)
         status = read_envelope(reader, file_size);
-    if (status == READER_OK && strcmp(reader->envelope.id, name) != 0)
+    if (status == READER_OK && id != NULL && strcmp(reader->envelope.id, id) != 0)
         status = reader_bad(reader, "forged: the envelope names another id");
     if (status == READER_OK && reader->envelope.size != file_size - reader->start)
         status = reader_bad(reader, "torn: the file's length is not what X-Envelope-Size says");
     if (status != READER_OK)
         reader_close(reader);
     return status;
+}
+
+enum reader_status reader_open(struct reader *reader, const struct spool *spool, enum queue queue,
+                               enum queue_directory directory, const char *name)
+{
+    if (id_valid(name))
+        return reader_open_named(reader, spool, queue, directory, name, name);
+    *reader = (struct reader){.descriptor = -1};
+    return reader_bad(reader, "the name is not a message id");
 }
 
 int reader_read(struct reader *reader, void *bytes, size_t length)

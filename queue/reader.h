@@ -36,6 +36,12 @@ struct reader {
 enum reader_status reader_open(struct reader *reader, const struct spool *spool, enum queue queue,
                                enum queue_directory directory, const char *name);
 
+/* The same for a file that goes by another name, as in failed/: it must be of the message `id`, or of
+ * any where that is NULL. */
+enum reader_status reader_open_named(struct reader *reader, const struct spool *spool,
+                                     enum queue queue, enum queue_directory directory,
+                                     const char *name, const char *id);
+
 /* Reads the next `length` bytes of the message into `bytes`. Returns 0; or an errno value: EIO also
  * when the file ends early, which no other program does to a file in new/. */
 int reader_read(struct reader *reader, void *bytes, size_t length);

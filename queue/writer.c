@@ -5,7 +5,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -153,4 +155,32 @@ int writer_finish(struct writer *writer, const void *bytes, size_t length)
             error = n < 0 ? errno : EIO;
     }
     return error == 0 ? 0 : writer_fail(writer, error);
+}
+
+/* With the mtime set before the sync, which is then of both. */
+static int make_durable(int file, int64_t modified)
+{
+    struct timespec times[2] = {
+        {.tv_nsec = UTIME_OMIT},
+        {.tv_sec = modified / 1000000, .tv_nsec = modified % 1000000 * 1000},
+    };
+    if (modified != 0 && futimens(file, times) < 0)
+        return errno;
+    return fsync(file) < 0 ? errno : 0;
+}
+
+int writer_place(struct writer *writer, enum queue_directory directory, const char *name,
+                 int64_t modified)
+{
+    if (writer->error != 0)
+        return writer->error;
+    int error = make_durable(writer->descriptor, modified);
+    if (error == 0 && renameat(directory_of(writer), writer->id,
+                               writer->spool->directories[writer->queue][directory], name) < 0)
+        error = errno;
+    if (error != 0)
+        return writer_fail(writer, error);
+    close(writer->descriptor);
+    writer->descriptor = -1;
+    return 0;
 }

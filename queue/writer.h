@@ -54,6 +54,13 @@ int writer_append(struct writer *writer, const void *bytes, size_t length);
  * complete then, but not durable. */
 int writer_finish(struct writer *writer, const void *bytes, size_t length);
 
+/* Puts a finished file under `name` into a directory of its queue other than by a commit, in place of
+ * what may be there: makes its bytes durable, with an mtime of `modified` (microseconds since the
+ * epoch; 0: as it is), and renames it. The name is durable once the directory is synced, which is
+ * the caller's. Returns as writer_append; the writer is done with either way. */
+int writer_place(struct writer *writer, enum queue_directory directory, const char *name,
+                 int64_t modified);
+
 /* Undoes all of it: nothing is left in tmp/. Harmless twice, after a failure, and after commit_run.
  */
 void writer_abort(struct writer *writer);
