@@ -51,18 +51,21 @@ static bool is_there(const struct spool *spool, enum queue_directory directory, 
            errno != ENOENT;
 }
 
-/* Removes new/ID, which has recipients that were accepted, before cur/ID goes on: once that is done
- * with and gone, nothing would say any more that new/ID is not to be sent. Hence the fsync, too:
- * the two removals are in different directories, and a file system may keep the second alone. */
+/* Removes new/ID, which has recipients that were accepted, before cur/ID goes on. First cur/ has to
+ * keep its name for sure: a relay that was killed may have left it in the cache. And once that is
+ * done with and gone, nothing would say any more that new/ID is not to be sent: the two removals are
+ * in different directories, and a file system may keep the second alone. */
 static int remove_superseded(const struct spool *spool, const char *id)
 {
-    int new = spool->directories[QUEUE_RELAY][QUEUE_NEW];
+    const int *directories = spool->directories[QUEUE_RELAY];
     int error;
 
     if (!is_there(spool, QUEUE_NEW, id))
         return 0;
+    if (fsync(directories[QUEUE_CUR]) < 0)
+        return errno;
     error = retire_remove(spool, QUEUE_RELAY, QUEUE_NEW, id);
-    if (error == 0 && fsync(new) < 0)
+    if (error == 0 && fsync(directories[QUEUE_NEW]) < 0)
         error = errno;
     return error;
 }
@@ -101,7 +104,8 @@ static bool is_path(const char *address, bool is_sender, bool *non_ascii)
     memcpy(brackets + 1, address, length);
     brackets[length + 1] = '>';
     whole = slice_make(brackets, length + 2);
-    if (!(is_sender ? path_parse_reverse : path_parse_forward)(whole, &path, &rest))
+    if (is_sender ? !path_parse_reverse(whole, &path, &rest)
+                  : !path_parse_forward(whole, &path, &rest))
         return false;
     *non_ascii = path.non_ascii;
     /* A source route is in the path, and not in the mailbox. */
