@@ -5,7 +5,6 @@
 #ifndef RELAY_RECORD_H
 #define RELAY_RECORD_H
 
-#include "queue/commit.h"
 #include "queue/site.h"
 #include "queue/spool.h"
 #include "relay/mail.h"
@@ -19,10 +18,11 @@ struct recorder {
     const char *hostname;    /* ours */
     const char *smarthost;   /* RELAY_HOST */
     int64_t max_age;         /* RELAY_MAX_AGE, microseconds */
-    struct commit commit;
+    char *piece;             /* MAIL_PIECE bytes, for what is copied */
 };
 
-/* Prepares; the strings, the spool and the site stay the caller's. Returns 0 or an errno value. */
+/* Prepares; the strings, the spool and the site stay the caller's. Returns 0 or an errno value: EXDEV,
+ * logged, when the directories of a queue are not on one file system. */
 int recorder_open(struct recorder *recorder);
 void recorder_close(struct recorder *recorder);
 
