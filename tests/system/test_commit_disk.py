@@ -67,3 +67,29 @@ def test_a_journal_that_failed_before_the_flush_is_noticed(programs, faults_on, 
             os.close(directory)
             client.reply(451, "4.3.0")
         smtpd.stop()
+
+
+def test_a_journal_that_failed_before_relay_could_see_a_message(programs, faults_on, tmp_path):
+    """The same before the first of relay's two flushes, behind which the name is changed: that is
+    refused, and relay never sees what would be lost."""
+    with mounted(tmp_path, "tmpfs", 24, 1000) as memory, \
+            mounted(memory, "ext4", 64, 1000) as point:
+        spool = Spool(point / "spool")
+        faults = faults_on(spool)
+        smtpd = programs.smtpd(spool, SMTPD_MIN_FREE=0, SMTPD_DOMAINS="",
+                               SMTPD_RELAY_CLIENTS="127.0.0.0/8", **faults.settings())
+        with smtpd.session("E") as client:
+            send(client)
+            id = client.reply(250).id
+            faults.delay("syncfs", 6)
+            send(client)
+            wait_for(spool.relay.tmp, "the second message in tmp/")
+            Filler(memory).bytes()
+            directory = os.open(point, os.O_RDONLY)
+            with contextlib.suppress(OSError):
+                os.fsync(directory)
+            os.close(directory)
+            client.reply(451, "4.3.0")
+            assert spool.relay.new() == [id]
+            assert faults.trace()[-2:] == ["syncfs", "reply"]  # which found nothing to report
+        smtpd.stop()
