@@ -3,6 +3,7 @@ runs in circles, and it is over when some come back.
 """
 
 import resource
+import signal
 import time
 
 import pytest
@@ -122,6 +123,31 @@ def test_it_starts_with_few_descriptors(programs, spool):
     assert len(spool.new()) == replies.count(220)
     wait_for(lambda: smtpd.session("G").close() is None, "the next one is served")
     check_idle(smtpd)
+
+
+@pytest.mark.parametrize("clients", ["127.0.0.1", "@{path}"])
+def test_all_that_fit_may_send_to_both_queues_at_once(programs, spool, tmp_path, clients):
+    """Three descriptors each where mail may be relayed, by the list as it is or as it may become."""
+    path = tmp_path / "clients"
+    path.write_text("192.0.2.1\n")
+    few = ["bash", "-c", 'ulimit -n 130; exec "$0" "$@"']
+    smtpd = programs.smtpd(spool, wrapper=few, SMTPD_DOMAINS="t.example",
+                           SMTPD_RELAY_CLIENTS=clients.format(path=path))
+    path.write_text("127.0.0.1\n")
+    smtpd.send_signal(signal.SIGHUP)
+    smtpd.wait_log(event="reloaded")
+    fitting = int(smtpd.wait_log(event="connections_lowered")["to"])
+    crowd = newcomers(smtpd, fitting)
+    for client in crowd:
+        client.greeting()
+        client.to("R").command("RCPT TO:<b@far.example>", 250)
+        client.command("DATA", 354)
+        client.send(bytes(200_000))
+    wait_for(lambda: len(spool.tmp()) == len(spool.relay.tmp()) == fitting, "files of all are open")
+    for client in crowd:
+        client.content(b"")
+        client.reply(250)
+    assert fitting >= 20 and len(spool.new()) == len(spool.relay.new()) == fitting
 
 
 def test_it_stops_while_descriptors_are_out(programs, spool):
