@@ -8,8 +8,8 @@ MAKEFLAGS += --no-builtin-rules
 .DELETE_ON_ERROR:
 
 VERSION  := 0.1.0
-PROGRAMS := smtpd storer reaper
-FOLDERS  := common queue relay $(PROGRAMS)
+PROGRAMS := smtpd storer reaper relay
+FOLDERS  := common queue $(PROGRAMS)
 
 LIBS_common := -luv
 LIBS_queue  :=

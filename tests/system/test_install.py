@@ -17,7 +17,7 @@ from deadline import wait_for
 from programs import BUILD, sanitized
 from test_run import build_options, user_group
 
-PROGRAMS = ["smtpd", "storer", "reaper"]
+PROGRAMS = ["smtpd", "storer", "reaper", "relay"]
 AS_ROOT = os.geteuid() == 0
 
 
@@ -117,14 +117,12 @@ def low_port():
     pytest.skip("no free port below 1024")
 
 
-@pytest.fixture
-def service(scratch):
-    """smtpd's service directory as installed, with the settings of a host of its own; as root it
-    runs as another user and listens on a port below 1024."""
+def install_service(scratch, program):
+    """A program's service directory as installed, with a spool of its own; as root it runs as another
+    user."""
     make("install", f"PREFIX={scratch}/installed", "DESTDIR=")
-    directory = scratch / "service" / "smtpd"
-    shutil.copytree(scratch / "installed/share/mayfly/service/mayfly-smtpd", directory)
-    port = low_port() if AS_ROOT else free_port()
+    directory = scratch / "service" / program
+    shutil.copytree(scratch / f"installed/share/mayfly/service/mayfly-{program}", directory)
     spool = scratch / "spool"
     spool.mkdir()
     if AS_ROOT:
@@ -133,11 +131,20 @@ def service(scratch):
     else:
         (directory / "user").unlink()
     (directory / "env/SPOOL").write_text(f"{spool}\n")
-    (directory / "env/SMTPD_LISTEN").write_text(f"127.0.0.1:{port}\n")
     if sanitized():
         # LeakSanitizer stops the threads at the end by SIGSTOP, and waits for ever where the SIGCONT
         # that runsv sends with every SIGTERM takes that back.
         (directory / "env/ASAN_OPTIONS").write_text("detect_leaks=0\n")
+    return directory
+
+
+@pytest.fixture
+def service(scratch):
+    """smtpd's service directory, with the settings of a host of its own; as root it listens on a port
+    below 1024."""
+    directory = install_service(scratch, "smtpd")
+    port = low_port() if AS_ROOT else free_port()
+    (directory / "env/SMTPD_LISTEN").write_text(f"127.0.0.1:{port}\n")
     return directory, port
 
 
@@ -146,9 +153,9 @@ def greeting(port):
         return connection.recv(512)
 
 
-def program_of(directory):
-    """The pid of the installed smtpd, found by the file it runs."""
-    wanted = str(directory.parents[1] / "installed/sbin/mayfly-smtpd")
+def program_of(directory, name="smtpd"):
+    """The pid of the installed program, found by the file it runs."""
+    wanted = str(directory.parents[1] / f"installed/sbin/mayfly-{name}")
     for path in pathlib.Path("/proc").glob("[0-9]*/exe"):
         try:
             if os.readlink(path) == wanted:

@@ -1,4 +1,4 @@
-"""A new user's first command: `make run`, as it is typed, in a copy of the tree.
+"""A new user's first command: `make run`, as it is typed, in a copy of the tree; and with a smarthost.
 
 Each test has its own copy, its own SMTP port and so its own area; the lines that `make run` prints
 are pasted into a shell as they stand.
@@ -17,9 +17,11 @@ import time
 
 import pytest
 
+import tlsfiles
 from cluster import ROOT, free_port, short_directory
 from deadline import wait_for
 from programs import BUILD
+from smarthost import SmartHost
 
 READY = "What follows are the programs' logs."
 STOP_SECONDS = 10
@@ -98,7 +100,7 @@ class Clone:
         return self.output.read_text(errors="replace")
 
     def line(self, begin):
-        """The printed line that begins so, to be pasted."""
+        """The printed line that begins so, a pattern, to be pasted."""
         found = re.findall(rf"^  ({begin}.*)$", self.said(), re.MULTILINE)
         assert len(found) == 1, self.said()
         return found[0]
@@ -110,7 +112,11 @@ class Clone:
         return done.stdout
 
     def send(self):
-        return self.paste(self.line("printf"))
+        return self.paste(self.line("printf.*It works"))
+
+    def send_out(self):
+        """Through the smarthost."""
+        return self.paste(self.line("printf.*It went out"))
 
     def show(self):
         return self.paste(self.line("psql"))
@@ -302,3 +308,135 @@ def test_a_wrong_setting_is_named_before_anything_is_started():
         assert refused.returncode != 0
         assert "SMTPD_MAX_SIZE" in refused.stdout and "lots" in refused.stdout
         assert clone.processes() == {}
+
+
+# With a smarthost
+
+PASSWORD = "the password of the smarthost"
+USER = "me@mail.example"
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """A smarthost's certificate, which anybody may read."""
+    return tlsfiles.make(tmp_path)
+
+
+def told_of(host, **settings):
+    """What make is told on its command line."""
+    settings = {"RELAY_HOST": "127.0.0.1", "RELAY_PORT": host.port, "RELAY_TLS": "none", **settings}
+    return [f"{name}={value}" for name, value in settings.items()]
+
+
+def files_with(secret, directory):
+    return [path for path in directory.rglob("*") if path.is_file() and secret.encode() in path.read_bytes()]
+
+
+def check_not_said(clone, secret):
+    """Neither printed, nor logged, nor in a command line."""
+    assert secret not in clone.said()
+    assert files_with(secret, clone.area() / "log") == []
+    assert processes_with(clone, secret, "cmdline") == set()
+
+
+def processes_with(clone, secret, what="environ"):
+    """The names of those that have it."""
+    found = set()
+    for pid in clone.processes():
+        path = pathlib.Path(f"/proc/{pid}/{what}")
+        with contextlib.suppress(OSError):
+            if secret.encode() in path.read_bytes():
+                found.add(path.with_name("comm").read_text().strip())
+    return found
+
+
+def test_without_a_smarthost_nothing_is_relayed():
+    with a_clone() as clone:
+        clone.start()
+        assert not (clone.path / "run/service/mayfly-relay").exists()
+        assert "It went out" not in clone.said()
+        clone.interrupt()
+
+
+def test_with_a_smarthost_one_mail_is_stored_and_the_other_sent():
+    with SmartHost() as host, a_clone() as clone:
+        clone.start(*told_of(host))
+        assert "Mail to mayfly.example is stored" in clone.said()
+        assert "to other domains goes to 127.0.0.1." in clone.said()
+        assert clone.send() == ""
+        wait_for(lambda: "It works." in clone.show(), "the mail is in the database")
+        assert clone.send_out() == ""
+        sent, = host.wait()
+        assert (sent.mail_from, sent.recipients) == ("alice@mayfly.example", ["bob@example.net"])
+        assert sent.body.endswith(b"\r\n\r\nIt went out.\r\n")
+        assert "It went out." not in clone.show()
+        clone.interrupt()
+        assert len(host.accepted()) == 1
+
+
+def test_the_password_is_for_relay_alone(pair, tmp_path):
+    """In a file that is the caller's alone, who may be root while the programs are not."""
+    file = tmp_path / "password"
+    file.write_text(f"{PASSWORD}\n")
+    file.chmod(0o400)
+    with SmartHost(pair, users={USER: PASSWORD}) as host, a_clone() as clone:
+        clone.start(*told_of(host, RELAY_TLS="starttls", RELAY_CA=pair.cert, RELAY_USER=USER,
+                             RELAY_PASSWORD_FILE=file))
+        assert clone.send_out() == ""
+        sent, = host.wait()
+        assert (sent.mail_from, sent.recipients, sent.connection.user) == (USER, [USER], USER)
+        check_not_said(clone, PASSWORD)
+        assert processes_with(clone, PASSWORD) == set()
+        assert all(copy.stat().st_mode & 0o777 == 0o400 for copy in files_with(PASSWORD, clone.area() / "service"))
+        clone.interrupt()
+        assert files_with(PASSWORD, clone.area()) == []
+
+
+def test_the_password_in_the_environment_is_for_relay_alone(pair):
+    with SmartHost(pair, users={USER: PASSWORD}) as host, a_clone() as clone:
+        clone.start(*told_of(host, RELAY_TLS="starttls", RELAY_CA=pair.cert, RELAY_USER=USER),
+                    RELAY_PASSWORD=PASSWORD)
+        clone.send_out()
+        host.wait()
+        check_not_said(clone, PASSWORD)
+        # make has it from this test, and hands it to run.sh.
+        assert processes_with(clone, PASSWORD) - {"make", "run.sh"} == {"mayfly-relay"}
+        clone.interrupt()
+        assert files_with(PASSWORD, clone.area()) == []
+
+
+def test_a_smarthost_in_dotenv(pair):
+    """With a path that is seen from the clone, and domains that the user chose."""
+    with SmartHost(pair, users={USER: PASSWORD}) as host, a_clone() as clone:
+        shutil.copy(pair.cert, clone.path / "authority.pem")
+        (clone.path / "password").write_text(PASSWORD)
+        lines = told_of(host, RELAY_TLS="starttls", RELAY_CA="authority.pem", RELAY_USER=USER,
+                        SMTPD_DOMAINS="here.example")
+        (clone.path / ".env").write_text("".join(f"export {line}\n" for line in lines)
+                                         + "RELAY_PASSWORD_FILE = 'password'\n")
+        clone.start()
+        assert "Mail to here.example is stored" in clone.said()
+        assert "bob@here.example" in clone.line("printf.*It works")
+        clone.send_out()
+        assert host.wait()[0].connection.user == USER
+        clone.interrupt()
+
+
+def test_a_token_that_relay_cannot_read_is_named(tmp_path):
+    token = tmp_path / "token"
+    if AS_ROOT:
+        token.write_text("a token\n")
+        token.chmod(0o400)
+    with a_clone() as clone:
+        refused = clone.make("run", "RELAY_HOST=127.0.0.1", f"RELAY_USER={USER}", f"RELAY_TOKEN_FILE={token}")
+        assert refused.returncode != 0
+        assert f"RELAY_TOKEN_FILE={token} is not a file that" in refused.stdout
+        assert clone.processes() == {}
+
+
+def test_a_smarthost_and_everything_stored_is_said():
+    with SmartHost() as host, a_clone() as clone:
+        clone.start(*told_of(host, SMTPD_DOMAINS="*"))
+        assert "SMTPD_DOMAINS is *: all mail is stored" in clone.said()
+        assert "It went out" not in clone.said()
+        clone.interrupt()

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-PROGRAMS = ["smtpd", "storer", "reaper"]
+PROGRAMS = ["smtpd", "storer", "reaper", "relay"]
 EX_USAGE, EX_CONFIG = 64, 78
 
 
@@ -74,6 +74,21 @@ WRONG = [
     ("reaper", "REAPER_RETENTION", "0", "whole number"),
     ("reaper", "REAPER_RETENTION", "-604800", "whole number"),
     ("reaper", "REAPER_RETENTION", "3153600000", "whole number"),
+    ("relay", "SMTPD_DOMAINS", "t.example,not a domain", "domain"),
+    ("relay", "SMTPD_RELAY_DOMAINS", "@/nonexistent/domains", "readable file"),
+    ("relay", "RELAY_HOST", "not a host", "IPv4 address"),
+    ("relay", "RELAY_HOST", "smtp.example:587", "IPv4 address"),
+    ("relay", "RELAY_PORT", "0", "from 1 to 65535"),
+    ("relay", "RELAY_PORT", "submission", "from 1 to 65535"),
+    ("relay", "RELAY_TLS", "ssl", "starttls, implicit, none"),
+    ("relay", "RELAY_CA", "/nonexistent/ca.pem", "can read"),
+    ("relay", "RELAY_USER", "me", "exactly one of RELAY_PASSWORD"),
+    ("relay", "RELAY_PASSWORD_FILE", "/etc/passwd", "together with RELAY_USER"),
+    ("relay", "RELAY_TOKEN_FILE", "/etc/passwd", "together with RELAY_USER"),
+    ("relay", "RELAY_CONNECTIONS", "0", "from 1 to 100"),
+    ("relay", "RELAY_MAX_AGE", "0", "whole number"),
+    ("relay", "RELAY_TIMEOUT", "3601", "from 1 to 3600"),
+    ("relay", "RELAY_RESCAN", "0", "whole number"),
 ]
 
 
@@ -178,8 +193,30 @@ def test_wrong_connection_string_is_named_and_masked(programs, name):
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_smtpd_alone_knows_no_database(programs, name):
-    assert ("DATABASE_URL" in programs.run(name, "--help").stdout) == (name != "smtpd")
+def test_storer_and_reaper_alone_know_a_database(programs, name):
+    assert ("DATABASE_URL" in programs.run(name, "--help").stdout) == (name in ("storer", "reaper"))
+
+
+LOGIN = {"RELAY_USER": "me", "RELAY_PASSWORD": "hunter2secret"}
+
+
+def test_check_masks_the_password_of_the_smarthost(programs):
+    done = programs.run("relay", "--check", **LOGIN)
+    assert done.returncode == 0 and values(done.stdout)["RELAY_USER"] == "me"
+    assert "RELAY_PASSWORD" in done.stdout and "hunter2secret" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("more, named", [
+    ({"RELAY_TLS": "none"}, "RELAY_TLS"),  # it would be said in the clear
+    ({"RELAY_PASSWORD_FILE": "/etc/passwd"}, "RELAY_USER"),
+    ({"RELAY_TOKEN_FILE": "/etc/passwd"}, "RELAY_USER"),
+    ({"RELAY_USER": None}, "RELAY_PASSWORD"),
+])
+def test_one_login_that_is_encrypted_or_none(programs, spool, more, named):
+    done = programs.run("relay", SPOOL=spool, **(LOGIN | more))
+    assert done.returncode == EX_CONFIG
+    assert f"setting={named} " in done.stderr and "hunter2secret" not in done.stderr
+    assert not spool.path.exists()
 
 
 def test_dotenv(programs, tmp_path):

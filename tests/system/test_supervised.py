@@ -1,20 +1,24 @@
-"""What the README says of the port under real supervisors: it is kept while smtpd is restarted, and
-nobody who comes is refused, reset, or closed before his reply.
+"""What the README says of services under real supervisors: the port is kept while smtpd is restarted,
+and nobody who comes is refused, reset, or closed before his reply; relay's credentials are root's, or
+those of its user.
 """
 
 import contextlib
 import os
+import pathlib
 import re
 import shutil
 import subprocess
 
 import pytest
 
+import tlsfiles
 from deadline import wait_for
 from load import Post
+from smarthost import SmartHost
 from spool import Spool
 from test_install import (  # noqa: F401 (scratch and service are fixtures)
-    program_of, scratch, service, without_runit)
+    AS_ROOT, install_service, program_of, scratch, service, without_runit)
 
 RESTARTS = 4
 
@@ -140,3 +144,62 @@ def test_listen_on_says_what_is_wrong(service, arguments):
     done = subprocess.run([directory / "listen-on", *arguments], stdin=subprocess.DEVNULL,
                           capture_output=True, text=True, timeout=60)
     assert done.returncode not in (0, None) and "listen-on" in done.stderr
+
+
+# relay
+
+USER, PASSWORD = "me@mail.example", "the password of the smarthost"
+
+
+@pytest.fixture
+def smarthost(scratch):  # noqa: F811
+    with SmartHost(tlsfiles.make(scratch), users={USER: PASSWORD}) as started:
+        yield started
+
+
+@pytest.fixture
+def relay_service(scratch, smarthost):  # noqa: F811
+    """relay's service directory, which lacks the password."""
+    directory = install_service(scratch, "relay")
+    for name, value in (smarthost.settings() | {"RELAY_PASSWORD": None}).items():
+        if value is not None:
+            (directory / "env" / name).write_text(f"{value}\n")
+    return directory
+
+
+def check_relays(directory, smarthost):
+    """Its user may read what smtpd, another user of the same group, has put into the queue."""
+    spool = Spool(directory.parents[1] / "spool")
+    spool.relay.put(recipients=["b@t.example"])
+    sent, = smarthost.wait()
+    assert sent.connection.user == USER and sent.connection.secure
+    if AS_ROOT:
+        assert pathlib.Path(f"/proc/{program_of(directory, 'relay')}").owner() == "nobody"
+    wait_for(lambda: not spool.relay.new(), "the message has left the queue")
+    assert PASSWORD not in log_of(directory)
+
+
+def test_relay_under_runit_with_the_password_in_a_file_of_its_user(relay_service, smarthost):
+    password = relay_service / "password"
+    password.write_text(f"{PASSWORD}\n")
+    password.chmod(0o400)
+    if AS_ROOT:
+        shutil.chown(password, "nobody")
+    (relay_service / "env/RELAY_PASSWORD_FILE").write_text(f"{password}\n")
+    with supervised("runsv", str(relay_service)):
+        wait_for((relay_service / "supervise/ok").exists, "runsv supervises relay")
+        run("sv", "-w", "60", "start", relay_service)
+        check_relays(relay_service, smarthost)
+    assert program_of(relay_service, "relay") is None
+
+
+def test_relay_under_s6_with_the_password_in_a_file_of_root(relay_service, smarthost):
+    password = relay_service / "env/RELAY_PASSWORD"
+    password.write_text(f"{PASSWORD}\n")
+    password.chmod(0o400)
+    scratch = relay_service.parents[1]  # noqa: F811
+    with supervised("s6-svscan", str(relay_service.parent), env={"PATH": without_runit(scratch)}):
+        wait_for((relay_service / "supervise/control").exists, "s6 supervises relay")
+        run("s6-svwait", "-U", "-t", "60000", relay_service)
+        check_relays(relay_service, smarthost)
+    wait_for(lambda: program_of(relay_service, "relay") is None, "relay ends with its supervisor")
