@@ -141,11 +141,11 @@ static bool has_secret(const struct opening *opening, const char *text)
 
 void opening_words(char words[static OPENING_WORDS_SIZE], const char *text)
 {
-    size_t length = 0;
+    size_t length = strnlen(text, OPENING_WORDS_SIZE - 1);
 
     /* What libcurl quotes of a certificate may be anything. */
-    for (; length < OPENING_WORDS_SIZE - 1 && text[length] != '\0'; length++)
-        words[length] = text[length] == ' ' || ascii_is_graph(text[length]) ? text[length] : '?';
+    for (size_t i = 0; i < length; i++)
+        words[i] = text[i] == ' ' || ascii_is_graph(text[i]) ? text[i] : '?';
     words[length] = '\0';
 }
 
