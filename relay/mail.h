@@ -49,6 +49,7 @@ struct mail {
                       * epoch; 0: never, it has left the queue */
     unsigned tries; /* that ended in trouble, since it was loaded */
     uint64_t began; /* when it was given to a connection, in nanoseconds of uv_hrtime */
+    uint64_t rests_until; /* not to be sent before, in milliseconds of uv_now */
     struct mail *next;
 };
 

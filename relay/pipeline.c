@@ -226,8 +226,8 @@ static void watch_cur(struct pipeline *pipeline)
 static bool uses_spool(const struct pipeline *pipeline)
 {
     return pipeline->loading || pipeline->recording != NULL || pipeline->done != NULL ||
-           pipeline->sender.ready_count > 0 || pipeline->sender.session_count > 0 ||
-           !watcher_is_quiet(&pipeline->watcher);
+           pipeline->sender.ready_count > 0 || pipeline->sender.resting != NULL ||
+           pipeline->sender.session_count > 0 || !watcher_is_quiet(&pipeline->watcher);
 }
 
 static void close_recorder(struct pipeline *pipeline)

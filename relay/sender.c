@@ -11,6 +11,10 @@
  * against the others. */
 enum { TRIES_IN_TROUBLE = 2 };
 
+/* How long a mail rests whose connection broke under it. A server that goes down takes so long to say
+ * no, and one that has the message already, and could not say so, is not asked at once again. */
+enum { REST_MS = 5 * 1000 };
+
 /* Mails that are loaded ahead for each connection, so that none waits for the disk. */
 enum { READY_FOR_EACH = 8 };
 
@@ -98,20 +102,67 @@ static void take_back(struct sender *sender, struct mail *mail, enum trouble tro
     }
 }
 
+static void rest_cb(uv_timer_t *timer);
+
+/* The list is in the order of time, for all rest as long. */
+static void rest(struct sender *sender, struct mail *mail)
+{
+    struct mail **place = &sender->resting;
+
+    mail->rests_until = uv_now(sender->loop) + REST_MS;
+    mail->next = NULL;
+    while (*place != NULL)
+        place = &(*place)->next;
+    *place = mail;
+    if (!uv_is_active((uv_handle_t *)&sender->rest))
+        uv_timer_start(&sender->rest, rest_cb, REST_MS, 0);
+}
+
+static void rest_cb(uv_timer_t *timer)
+{
+    struct sender *sender = timer->data;
+    uint64_t now = uv_now(sender->loop);
+
+    while (sender->resting != NULL && sender->resting->rests_until <= now) {
+        struct mail *mail = sender->resting;
+        sender->resting = mail->next;
+        push(sender, mail, false);
+    }
+    if (sender->resting != NULL)
+        uv_timer_start(&sender->rest, rest_cb, sender->resting->rests_until - now, 0);
+}
+
+/* A connection broke that had served: it may be that connection alone, or that message, or the host,
+ * which the next connection will show. Only what the message does is decided here. */
+static void take_back_broken(struct sender *sender, struct mail *mail, const char *words,
+                             enum session_retry retry)
+{
+    if (sender->stopping) {
+        sender->done_cb(sender->owner, mail);
+    } else if (retry == SESSION_RETRY_NOW) {
+        push(sender, mail, true);
+    } else if (++mail->tries < TRIES_IN_TROUBLE) {
+        rest(sender, mail);
+    } else {
+        defer(mail, TROUBLE_UNREACHABLE, words);
+        sender->done_cb(sender->owner, mail);
+    }
+}
+
 static void done_cb(void *owner, struct session *session, struct mail *mail, enum trouble trouble,
-                    const char *words, bool again)
+                    const char *words, enum session_retry retry)
 {
     struct sender *sender = owner;
 
     (void)session;
     metric_observe(&relay_metrics[METRIC_SECONDS], (double)(uv_hrtime() - mail->began) / 1e9);
-    if (trouble != TROUBLE_NONE) {
+    if (retry != SESSION_RETRY_NONE) {
+        take_back_broken(sender, mail, words, retry);
+    } else if (trouble != TROUBLE_NONE) {
         note_trouble(sender, trouble, words);
         take_back(sender, mail, trouble, words);
-    } else if (again && !sender->stopping) {
-        push(sender, mail, true);
     } else {
-        if (mail->error == 0 && !again)
+        if (mail->error == 0)
             note_success(sender);
         sender->done_cb(sender->owner, mail);
     }
@@ -214,7 +265,8 @@ void sender_start(struct sender *sender, uv_loop_t *loop, const struct session_o
     *sender = (struct sender){.loop = loop, .options = *options};
     smarthost_init(&sender->smarthost, connections);
     uv_timer_init(loop, &sender->retry);
-    sender->retry.data = sender;
+    uv_timer_init(loop, &sender->rest);
+    sender->retry.data = sender->rest.data = sender;
 }
 
 void sender_add(struct sender *sender, struct mail *mail)
@@ -239,6 +291,12 @@ void sender_hurry(struct sender *sender)
 
 void sender_return(struct sender *sender)
 {
+    while (sender->resting != NULL) {
+        struct mail *mail = sender->resting;
+        sender->resting = mail->next;
+        push(sender, mail, false);
+    }
+    uv_timer_stop(&sender->rest);
     while (sender->ready_count > 0)
         sender->done_cb(sender->owner, pop(sender));
 }
@@ -251,6 +309,7 @@ void sender_stop(struct sender *sender)
     for (size_t i = sender->session_count; i-- > 0;)
         session_quit(sender->sessions[i]);
     uv_close((uv_handle_t *)&sender->retry, NULL);
+    uv_close((uv_handle_t *)&sender->rest, NULL);
 }
 
 void sender_abort(struct sender *sender)

@@ -24,6 +24,8 @@ struct sender {
     size_t session_count;
     struct mail *ready; /* a list, the next to be sent first */
     size_t ready_count;
+    struct mail *resting; /* a list: to be ready when their time comes (`mail->rests_until`) */
+    uv_timer_t rest;
     uv_timer_t retry; /* wakes the loop when the smarthost may be tried again */
     bool stopping;
     void *owner;
@@ -48,7 +50,7 @@ void sender_turn(struct sender *sender);
 /* Tries a smarthost in trouble at once. */
 void sender_hurry(struct sender *sender);
 
-/* Gives back every mail that waits for a connection. */
+/* Gives back every mail that is not being sent. */
 void sender_return(struct sender *sender);
 
 /* Begins the end: mails that wait come back, those that are being sent are sent, and connections end.

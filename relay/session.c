@@ -80,13 +80,15 @@ static void finish(struct session *session)
 {
     struct mail *mail = session->mail;
     enum trouble trouble = session->trouble;
-    bool again =
-        mail != NULL && trouble == TROUBLE_UNREACHABLE && session->mails > 0 && !session->answered;
+    enum session_retry retry = SESSION_RETRY_NONE;
 
     session->mail = NULL;
     if (mail != NULL) {
-        session->callbacks->done_cb(session->owner, session, mail, again ? TROUBLE_NONE : trouble,
-                                    session->words, again);
+        if (trouble == TROUBLE_UNREACHABLE && session->mails > 0) {
+            retry = session->answered ? SESSION_RETRY_SOON : SESSION_RETRY_NOW;
+            trouble = TROUBLE_NONE;
+        }
+        session->callbacks->done_cb(session->owner, session, mail, trouble, session->words, retry);
         trouble = TROUBLE_NONE;
     }
     session->callbacks->gone_cb(session->owner, session, trouble, session->words);
@@ -233,7 +235,7 @@ static void finish_mail(struct session *session)
     session->reset = transaction_is_open(&session->transaction);
     session->callbacks->done_cb(session->owner, session, mail,
                                 throttled ? TROUBLE_THROTTLED : TROUBLE_NONE,
-                                session->transaction.last.text, false);
+                                session->transaction.last.text, SESSION_RETRY_NONE);
     become_idle(session);
 }
 

@@ -56,13 +56,13 @@ void session_quit(struct session *session)
         session->state = SESSION_QUITTING;
 }
 
-static void done(struct session *session, enum trouble trouble, bool again)
+static void done(struct session *session, enum trouble trouble, enum session_retry retry)
 {
     struct mail *mail = session->mail;
     session->mail = NULL;
-    if (trouble == TROUBLE_NONE && !again)
+    if (trouble == TROUBLE_NONE && retry == SESSION_RETRY_NONE)
         session->state = SESSION_IDLE;
-    session->callbacks->done_cb(session->owner, session, mail, trouble, "words", again);
+    session->callbacks->done_cb(session->owner, session, mail, trouble, "words", retry);
     if (session->state != SESSION_IDLE)
         gone(session, TROUBLE_NONE);
 }
@@ -70,7 +70,7 @@ static void done(struct session *session, enum trouble trouble, bool again)
 void session_abort(struct session *session)
 {
     if (session->mail)
-        done(session, TROUBLE_UNREACHABLE, false);
+        done(session, TROUBLE_UNREACHABLE, SESSION_RETRY_NONE);
     else
         gone(session, TROUBLE_NONE);
 }
@@ -137,7 +137,7 @@ static void opens_what_is_needed_and_keeps_it(void **state)
     sender_turn(&sender);
     assert_ptr_equal(sessions[0].mail, &mails[0]); /* in their order */
     assert_ptr_equal(sessions[1].mail, &mails[1]);
-    done(&sessions[0], TROUBLE_NONE, false);
+    done(&sessions[0], TROUBLE_NONE, SESSION_RETRY_NONE);
     assert_ptr_equal(last_returned, &mails[0]);
     for (size_t i = 2; i < 40; i++)
         sender_add(&sender, &mails[i] /* without recipients */);
@@ -182,7 +182,7 @@ static void a_host_in_trouble_is_left_alone(void **state)
     assert_int_equal(opened, 4); /* one, to see */
     open_all();
     sender_turn(&sender);
-    done(&sessions[3], TROUBLE_NONE, false);
+    done(&sessions[3], TROUBLE_NONE, SESSION_RETRY_NONE);
     sender_turn(&sender);
     assert_int_equal(opened, 5); /* all that are left: one goes over the first */
     tear_down();
@@ -196,7 +196,7 @@ static void a_mail_that_draws_trouble_twice_waits_by_itself(void **state)
     open_all();
     sender_turn(&sender);
     assert_ptr_equal(sessions[0].mail, &mails[0]);
-    done(&sessions[0], TROUBLE_THROTTLED, false);
+    done(&sessions[0], TROUBLE_THROTTLED, SESSION_RETRY_NONE);
     assert_int_equal(returned, 0);
     assert_int_equal(recipients[0].outcome, OUTCOME_OPEN);
 
@@ -205,10 +205,10 @@ static void a_mail_that_draws_trouble_twice_waits_by_itself(void **state)
     open_all();
     sender_turn(&sender);
     assert_ptr_equal(sessions[1].mail, &mails[1]); /* the other one first */
-    done(&sessions[1], TROUBLE_NONE, false);
+    done(&sessions[1], TROUBLE_NONE, SESSION_RETRY_NONE);
     sender_turn(&sender);
     assert_ptr_equal(sessions[1].mail, &mails[0]);
-    done(&sessions[1], TROUBLE_THROTTLED, false);
+    done(&sessions[1], TROUBLE_THROTTLED, SESSION_RETRY_NONE);
     assert_ptr_equal(last_returned, &mails[0]);
     assert_int_equal(recipients[0].outcome, OUTCOME_DEFERRED);
     assert_string_equal(recipients[0].status, "4.7.0");
@@ -223,13 +223,44 @@ static void a_stale_connection_costs_nothing(void **state)
     sender_turn(&sender);
     open_all();
     sender_turn(&sender);
-    done(&sessions[0], TROUBLE_NONE, true);
+    done(&sessions[0], TROUBLE_NONE, SESSION_RETRY_NOW);
     assert_int_equal(returned, 0);
     sender_turn(&sender);
     assert_int_equal(opened, 2);
     open_all();
     sender_turn(&sender);
     assert_ptr_equal(sessions[1].mail, &mails[0]); /* still the first */
+    tear_down();
+}
+
+/* Others that have a connection go on meanwhile, and the host is not in trouble. */
+static void a_mail_whose_connection_broke_rests(void **state)
+{
+    (void)state;
+    set_up(1, 2);
+    sender_turn(&sender);
+    open_all();
+    sender_turn(&sender);
+    done(&sessions[0], TROUBLE_NONE, SESSION_RETRY_SOON);
+    assert_int_equal(returned, 0);
+    assert_ptr_equal(sender.resting, &mails[0]);
+    assert_int_equal(sender.smarthost.trouble, TROUBLE_NONE);
+    sender_turn(&sender);
+    open_all();
+    sender_turn(&sender);
+    assert_ptr_equal(sessions[1].mail, &mails[1]);
+    done(&sessions[1], TROUBLE_NONE, SESSION_RETRY_NONE);
+    assert_int_equal(returned, 1);
+
+    while (sender.resting != NULL)
+        uv_run(&loop, UV_RUN_ONCE);
+    sender_turn(&sender);
+    assert_ptr_equal(sessions[1].mail, &mails[0]);
+    /* The second time it is put off, for it may be the message. */
+    done(&sessions[1], TROUBLE_NONE, SESSION_RETRY_SOON);
+    assert_ptr_equal(last_returned, &mails[0]);
+    assert_int_equal(recipients[0].outcome, OUTCOME_DEFERRED);
+    assert_string_equal(recipients[0].status, "4.4.2");
     tear_down();
 }
 
@@ -241,7 +272,7 @@ static void a_mail_that_could_not_be_read_comes_back(void **state)
     open_all();
     sender_turn(&sender);
     mails[0].error = 5;
-    done(&sessions[0], TROUBLE_NONE, false);
+    done(&sessions[0], TROUBLE_NONE, SESSION_RETRY_NONE);
     assert_ptr_equal(last_returned, &mails[0]);
     assert_int_equal(recipients[0].outcome, OUTCOME_OPEN);
     tear_down();
@@ -274,6 +305,7 @@ int main(void)
         cmocka_unit_test(a_host_in_trouble_is_left_alone),
         cmocka_unit_test(a_mail_that_draws_trouble_twice_waits_by_itself),
         cmocka_unit_test(a_stale_connection_costs_nothing),
+        cmocka_unit_test(a_mail_whose_connection_broke_rests),
         cmocka_unit_test(a_mail_that_could_not_be_read_comes_back),
         cmocka_unit_test(stops_behind_what_is_being_sent),
     };

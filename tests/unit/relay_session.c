@@ -45,7 +45,7 @@ static struct {
     struct mail *mail;
     enum trouble trouble, gone_trouble;
     char words[600], gone_words[600];
-    bool again;
+    enum session_retry retry;
 } heard;
 
 static void idle_cb(void *owner, struct session *session)
@@ -56,13 +56,13 @@ static void idle_cb(void *owner, struct session *session)
 }
 
 static void done_cb(void *owner, struct session *session, struct mail *mail, enum trouble trouble,
-                    const char *words, bool again)
+                    const char *words, enum session_retry retry)
 {
     (void)owner, (void)session;
     heard.done++;
     heard.mail = mail;
     heard.trouble = trouble;
-    heard.again = again;
+    heard.retry = retry;
     snprintf(heard.words, sizeof heard.words, "%s", words);
 }
 
@@ -279,19 +279,34 @@ static void a_stale_connection_is_no_trouble(void **state)
     session_send(session, second);
     channel.callbacks->lost_cb(channel.owner, TROUBLE_UNREACHABLE, "reset");
     assert_int_equal(heard.done, 2);
-    assert_true(heard.again);
+    assert_int_equal(heard.retry, SESSION_RETRY_NOW);
     assert_int_equal(heard.trouble, TROUBLE_NONE);
     assert_int_equal(second->recipients[0].outcome, OUTCOME_OPEN);
     close_session(session);
 
-    /* But once it has answered it is one. */
+    /* Once it has answered it may have the message. */
+    session = opened_session();
+    struct mail *third = make_mail(*state, 5);
+    session_send(session, third);
+    say(ACCEPTING "250 taken\r\n");
+    session_send(session, second);
+    say(ACCEPTING);
+    channel.callbacks->lost_cb(channel.owner, TROUBLE_UNREACHABLE, "reset");
+    assert_int_equal(heard.retry, SESSION_RETRY_SOON);
+    assert_int_equal(heard.trouble, TROUBLE_NONE);
+    assert_string_equal(heard.words, "reset");
+    assert_int_equal(second->recipients[0].outcome, OUTCOME_OPEN);
+    close_session(session);
+
+    /* And one that has not served is trouble. */
     session = opened_session();
     session_send(session, second);
     say("250 ok\r\n");
     channel.callbacks->lost_cb(channel.owner, TROUBLE_UNREACHABLE, "reset");
-    assert_false(heard.again);
+    assert_int_equal(heard.retry, SESSION_RETRY_NONE);
     assert_int_equal(heard.trouble, TROUBLE_UNREACHABLE);
     close_session(session);
+    mail_free(third);
     mail_free(first);
     mail_free(second);
 }
