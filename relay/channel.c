@@ -15,7 +15,6 @@
 #include "relay/multi.h"
 #include "relay/opening.h"
 #include "relay/request.h"
-#include "relay/taken.h"
 
 #include <assert.h>
 #include <curl/curl.h>
@@ -27,9 +26,8 @@
 enum {
     RECORD_SIZE = 16 * 1024, /* the most that one record of TLS holds */
     INPUT_SIZE = 16 * 1024,
-    TURN_STEPS = 8,                /* reads, or writes, of a turn of the loop */
-    KEPT_MAX = 64 * 1024 * 1024,   /* bytes that wait to be sent */
-    OPENING_TAKEN_MAX = 256 * 1024 /* bytes from the network before AUTH is done, TLS and all */
+    TURN_STEPS = 8,             /* reads, or writes, of a turn of the loop */
+    KEPT_MAX = 64 * 1024 * 1024 /* bytes that wait to be sent */
 };
 
 enum channel_state { CHANNEL_OPENING, CHANNEL_OPEN, CHANNEL_LOST, CHANNEL_CLOSED };
@@ -302,19 +300,15 @@ static void opened(struct channel *channel)
     channel->callbacks->opened_cb(channel->owner, &extensions);
 }
 
-static void worked_cb(void *owner, curl_socket_t descriptor)
+static void worked_cb(void *owner)
 {
     struct channel *channel = owner;
     int left;
     CURLMsg *message = curl_multi_info_read(channel->multi.curl, &left);
     enum trouble trouble;
 
-    if (message == NULL) {
-        /* libcurl passes over a line without an end, however long. */
-        if (taken_bytes(descriptor) > OPENING_TAKEN_MAX)
-            lose(channel, TROUBLE_PROTOCOL, "it talks without end before AUTH is done");
+    if (message == NULL)
         return;
-    }
     trouble =
         opening_verdict(&channel->opening, message->data.result, channel->error, channel->words);
     if (trouble != TROUBLE_NONE)

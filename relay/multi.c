@@ -67,7 +67,7 @@ static void tell(struct multi *multi, curl_socket_t descriptor, int what)
     int running;
 
     curl_multi_socket_action(multi->curl, descriptor, what, &running);
-    multi->callbacks->worked_cb(multi->owner, descriptor == CURL_SOCKET_TIMEOUT ? -1 : descriptor);
+    multi->callbacks->worked_cb(multi->owner);
 }
 
 static void watch_cb(uv_poll_t *poll, int status, int events)
@@ -119,7 +119,14 @@ static void timer_cb(uv_timer_t *timer)
         tell(multi, CURL_SOCKET_TIMEOUT, 0);
 }
 
-/* Called from within libcurl, which must not be entered again: 0 is the next turn. */
+/* On a later turn. 0 milliseconds would not do: libuv before 1.45 runs a timer that is started anew by
+ * its own callback again in the same turn, and nothing else gets its share. */
+static void timer_start(struct multi *multi, long milliseconds)
+{
+    uv_timer_start(&multi->timer, timer_cb, milliseconds > 0 ? (uint64_t)milliseconds : 1, 0);
+}
+
+/* Called from within libcurl, which must not be entered again. */
 static int timeout_cb(CURLM *curl, long milliseconds, void *data)
 {
     struct multi *multi = data;
@@ -130,7 +137,7 @@ static int timeout_cb(CURLM *curl, long milliseconds, void *data)
     if (milliseconds < 0)
         uv_timer_stop(&multi->timer);
     else
-        uv_timer_start(&multi->timer, timer_cb, (uint64_t)milliseconds, 0);
+        timer_start(multi, milliseconds);
     return 0;
 }
 
@@ -174,7 +181,7 @@ bool multi_wait(struct multi *multi, curl_socket_t descriptor, int events)
 
 void multi_soon(struct multi *multi)
 {
-    uv_timer_start(&multi->timer, timer_cb, 0, 0);
+    timer_start(multi, 0);
 }
 
 void multi_silence(struct multi *multi)

@@ -13,8 +13,8 @@
 struct multi_watch;
 
 struct multi_callbacks {
-    /* libcurl has worked, because of a descriptor or (-1) of the time: there may be messages. */
-    void (*worked_cb)(void *owner, curl_socket_t descriptor);
+    /* libcurl has worked: there may be messages. */
+    void (*worked_cb)(void *owner);
     /* The descriptor of multi_wait is ready; `events` 0: called for by multi_soon. */
     void (*ready_cb)(void *owner, int events);
     /* Every handle is closed: the owner may free the memory. */
@@ -41,7 +41,7 @@ bool multi_open(struct multi *multi, uv_loop_t *loop, const struct multi_callbac
  * until it says otherwise. False when it cannot be watched. */
 bool multi_wait(struct multi *multi, curl_socket_t descriptor, int events);
 
-/* ready_cb on the next turn, whatever the descriptor. After multi_wait. */
+/* ready_cb on a later turn, whatever the descriptor. After multi_wait. */
 void multi_soon(struct multi *multi);
 
 /* Neither libcurl nor the owner hears anything any more. To be called before a descriptor of

@@ -209,6 +209,13 @@ static bool is_cut_off(const char *error)
     return strstr(error, "SSL_connect: ") != NULL || strstr(error, "unexpected eof") != NULL;
 }
 
+/* A line without an end is passed over, but counted with all others: libcurl's own limit, which it has
+ * since CVE-2023-38039, has a code that says nothing. */
+static bool is_endless(const char *error)
+{
+    return strstr(error, "Too large response") != NULL;
+}
+
 static enum trouble of_login(const struct opening *opening, char *words)
 {
     if (opening->stage != OPENING_AUTH)
@@ -245,6 +252,8 @@ static enum trouble of_code(const struct opening *opening, CURLcode code, const 
             return say(TROUBLE_PROTOCOL, "more than the reply to STARTTLS came in the clear",
                        words);
         return say_reply(opening, TROUBLE_PROTOCOL, words);
+    case CURLE_RECV_ERROR:
+        return say(is_endless(error) ? TROUBLE_PROTOCOL : TROUBLE_UNREACHABLE, error, words);
     case CURLE_REMOTE_ACCESS_DENIED:
     case CURLE_BAD_CONTENT_ENCODING:
         return say_reply(opening, TROUBLE_PROTOCOL, words);
