@@ -96,10 +96,14 @@ $(BUILD)/$(1): $(BUILD)/objects/$(1)/main.o $(call archive,$(1)) $(call archive,
 endef
 $(foreach program,$(PROGRAMS),$(eval $(call program_rules,$(program))))
 
+# The smarthosts of these tests speak TLS by OpenSSL itself, which relay leaves to libcurl.
+LIBS_TEST_relay_channel         := -lssl -lcrypto
+LIBS_TEST_relay_channel_trouble := -lssl -lcrypto
+
 define unit_test_rules
 $(BUILD)/tests/unit/$(1): $(BUILD)/objects/tests/unit/$(1).o $(call archive,$(2)) $(call archive,queue) $(call archive,common)
 	@mkdir -p $$(@D)
-	$$(call quiet,LD,$$@)$(CC) $(CFLAGS) $(MAYFLY_LDFLAGS) $(LDFLAGS) -o $$@ $$^ $(LIBS_$(2)) -luv -lcmocka
+	$$(call quiet,LD,$$@)$(CC) $(CFLAGS) $(MAYFLY_LDFLAGS) $(LDFLAGS) -o $$@ $$^ $(LIBS_$(2)) $(LIBS_TEST_$(1)) -luv -lcmocka
 $(BUILD)/objects/tests/unit/$(1).o: | need-test
 endef
 $(foreach test,$(notdir $(unit_tests)),$(eval $(call unit_test_rules,$(test),$(firstword $(subst _, ,$(test))))))
