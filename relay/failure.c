@@ -1,4 +1,4 @@
-/* Failures: see the header; why the steps have this order stands in relay/record.c. */
+/* Failures: see the header; why the steps have this order stands in relay/steps.c. */
 #include "relay/failure.h"
 
 #include "common/date.h"

@@ -82,9 +82,11 @@ static void append_told(const struct notification *notification, const struct re
     const char *server = server_words(recipient);
 
     buffer_append_string(out, "  <");
-    lines_address(out, recipient->address, utf8);
-    buffer_append_string(out, ">\r\n");
-    buffer_append_string(out, "      ");
+    if (utf8)
+        buffer_append_string(out, recipient->address);
+    else
+        lines_address(out, recipient->address, false);
+    buffer_append_string(out, ">\r\n      ");
     if (server != NULL && server == recipient->words)
         buffer_printf(out, "%s said: ", notification->smarthost);
     lines_fold(out, words_of(recipient), "      ", utf8);

@@ -4,6 +4,7 @@
 
 #include "faults.h"
 
+#include "relay/reason.h"
 #include "relay/record.h"
 
 #include <dirent.h>
@@ -326,14 +327,17 @@ static void check_end(const struct post *post, const char *id, size_t notificati
     assert_true(faccessat(directory_of(QUEUE_STORE, QUEUE_FAILED), name, F_OK, 0) < 0);
 }
 
-static const char *const combinations[] = {"a",      "d",  "f",   "ad", "af",  "df",   "adf",
-                                           "aaddff", "fd", "fda", "g",  "ag",  "agdf", "fffa",
-                                           "ao",     "fo", "o",   "go", "afo", "gfdao"};
-static const char *const senders[] = {"alice@here.example", "alice@away.example",
-                                      "alice@nowhere.example", ""};
+static const char *const combinations[] = {"a",   "d",    "f",    "ad",  "af",   "df",     "adf",
+                                           "fda", "agdf", "go",   "fo",  "ao",   "aaddff", "g",
+                                           "ag",  "o",    "fffa", "afo", "gfdao"};
+static const char *const senders[] = {"alice@here.example", "alice@away.example", "",
+                                      "alice@nowhere.example"};
 enum {
     COMBINATIONS = sizeof combinations / sizeof combinations[0],
-    SENDERS = sizeof senders / sizeof senders[0]
+    SENDERS = sizeof senders / sizeof senders[0],
+    /* Of both, those that are enough to be killed at every call. */
+    COMBINATIONS_KILLED = 12,
+    SENDERS_KILLED = 3
 };
 
 static void every_combination_has_its_end(void **state)
@@ -422,9 +426,9 @@ static void wherever_it_dies_the_end_is_the_same(void **state)
         mmap(NULL, sizeof *recorded, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
     assert_true(recorded != MAP_FAILED);
-    for (size_t c = 0; c < COMBINATIONS; c++) {
+    for (size_t c = 0; c < COMBINATIONS_KILLED; c++) {
         /* Whom it goes to matters to failures only. */
-        size_t count = strchr(combinations[c], 'f') != NULL ? SENDERS : 1;
+        size_t count = strchr(combinations[c], 'f') != NULL ? SENDERS_KILLED : 1;
         for (size_t run = 0; run < 2 * LOSSES * count; run++) {
             struct post post = {combinations[c], senders[run / 2 / LOSSES],
                                 run % 2 == 0 ? QUEUE_NEW : QUEUE_CUR, NULL, 0};
@@ -440,11 +444,523 @@ static void wherever_it_dies_the_end_is_the_same(void **state)
     munmap(recorded, sizeof *recorded);
 }
 
+/* The file system fails once; the caller comes again with the same message in hand. */
+static void a_step_that_fails_is_taken_again(void **state)
+{
+    (void)state;
+    for (size_t c = 0; c < COMBINATIONS; c++) {
+        for (int directory = QUEUE_NEW; directory <= QUEUE_CUR; directory++) {
+            bool failed = true;
+            for (long call = 1; failed; call++) {
+                struct post post = {combinations[c], senders[c % 2],
+                                    (enum queue_directory)directory, NULL, 0};
+                char id[ID_SIZE], where[64];
+                struct mail *mail;
+                size_t consumed;
+                empty_spool();
+                put(&post, id);
+                mail = load(id);
+                assert_non_null(mail);
+                decide(mail);
+                faults_arm(&world.scratch->spool, world.attic);
+                faults.fail_at = call;
+                record_run(&world.recorder, mail, received + 100 * second);
+                faults_disarm();
+                failed = faults.calls >= call;
+                snprintf(where, sizeof where, "%s, call %ld", post.letters, call);
+                /* Another way may have been found: to write a file that cannot be touched. */
+                if (mail->error != 0 && mail->error != EIO)
+                    fail_msg("%s: error %d", where, mail->error);
+                consumed = consume_notifications(id);
+                record_run(&world.recorder, mail, received + 101 * second);
+                assert_int_equal(mail->error, 0);
+                record_run(&world.recorder, mail, received + 102 * second);
+                assert_int_equal(mail->error, 0);
+                mail_free(mail);
+                check_end(&post, id, consumed, where);
+            }
+        }
+    }
+}
+
+/* No file can be as long as this one has to be; then there is room. */
+static void a_full_disk_is_waited_for(void **state)
+{
+    static const char *const posts[] = {"ad", "af", "df", "adf", "d", "f"};
+    static char bytes[300 * 1024];
+    struct rlimit before, small;
+
+    (void)state;
+    memset(bytes, 'x', sizeof bytes);
+    memcpy(bytes, outgoing_message, sizeof outgoing_message - 1);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    for (size_t i = 0; i < sizeof posts / sizeof posts[0]; i++) {
+        struct post post = {posts[i], "alice@here.example", QUEUE_NEW, bytes, sizeof bytes};
+        struct mail *mail;
+        char id[ID_SIZE];
+        empty_spool();
+        put(&post, id);
+        mail = load(id);
+        assert_non_null(mail);
+        decide(mail);
+        small = before;
+        small.rlim_cur = 100 * 1024;
+        assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+        record_run(&world.recorder, mail, received + 100 * second);
+        assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+        assert_int_equal(mail->error, EFBIG);
+        assert_int_equal(each_name(directory_of(QUEUE_RELAY, QUEUE_TMP), NULL), 0);
+        assert_true(scratch_exists(world.scratch, QUEUE_NEW, id));
+        assert_int_equal(notifications_in(QUEUE_STORE), 0);
+        record_run(&world.recorder, mail, received + 200 * second);
+        assert_int_equal(mail->error, 0);
+        mail_free(mail);
+        check_end(&post, id, 0, post.letters);
+    }
+}
+
+static int64_t mtime_of(enum queue_directory directory, const char *name)
+{
+    struct stat file;
+
+    assert_int_equal(fstatat(scratch_directory(world.scratch, directory), name, &file, 0), 0);
+    assert_int_equal(file.st_mode & 07777, SPOOL_FILE_MODE);
+    return (int64_t)file.st_mtim.tv_sec * second + file.st_mtim.tv_nsec / 1000;
+}
+
+/* Once by a file that is written, and again by one that is touched. */
+static void the_next_try_is_the_mtime(void **state)
+{
+    struct post post = {"dd", "alice@here.example", QUEUE_NEW, NULL, 0};
+    int64_t now = received + 1000 * second;
+    char id[ID_SIZE];
+    struct stat before, after;
+    struct mail *mail;
+
+    (void)state;
+    put(&post, id);
+    mail = load(id);
+    decide(mail);
+    record_run(&world.recorder, mail, now);
+    assert_int_equal(mail->error, 0);
+    assert_in_range(mail->due, now + 800 * second, now + 1200 * second);
+    assert_true(mtime_of(QUEUE_CUR, id) == mail->due);
+    mail_free(mail);
+    assert_int_equal(fstatat(directory_of(QUEUE_RELAY, QUEUE_CUR), id, &before, 0), 0);
+
+    now += 1000 * second;
+    mail = load(id);
+    assert_int_equal(mail->directory, QUEUE_CUR);
+    decide(mail);
+    record_run(&world.recorder, mail, now);
+    assert_int_equal(mail->error, 0);
+    assert_in_range(mail->due, now + 1600 * second, now + 2400 * second);
+    assert_true(mtime_of(QUEUE_CUR, id) == mail->due);
+    assert_int_equal(fstatat(directory_of(QUEUE_RELAY, QUEUE_CUR), id, &after, 0), 0);
+    assert_int_equal(before.st_ino, after.st_ino);
+    mail_free(mail);
+
+    /* At once, where someone was not asked. */
+    empty_spool();
+    post.letters = "adg";
+    put(&post, id);
+    mail = load(id);
+    decide(mail);
+    record_run(&world.recorder, mail, now);
+    assert_true(mail->due == now && mtime_of(QUEUE_CUR, id) == now);
+    mail_free(mail);
+
+    empty_spool();
+    post.letters = "af";
+    put(&post, id);
+    mail = load(id);
+    decide(mail);
+    record_run(&world.recorder, mail, now);
+    assert_true(mail->due == 0);
+    mail_free(mail);
+}
+
+static void check_text(enum queue_directory directory, const char *id, const char *want)
+{
+    char name[128];
+    size_t length;
+    char *text;
+
+    snprintf(name, sizeof name, "%s.reason", id);
+    text = scratch_read(world.scratch, directory, name, &length);
+    if (strncmp(text, want, strlen(want)) != 0)
+        fail_msg("got `%s`, want `%s`", text, want);
+    free(text);
+}
+
+static void the_reason_stands_beside_it(void **state)
+{
+    struct post post = {"adfg", "", QUEUE_NEW, NULL, 0};
+    char id[ID_SIZE];
+
+    (void)state;
+    put(&post, id);
+    live(id);
+    check_text(QUEUE_CUR, id,
+               "<d1@there.example>: 451 4.3.0 try later\n"
+               "<g3@there.example>: 452 4.5.3 Too many recipients\n");
+    check_text(QUEUE_FAILED, id,
+               "<f2@there.example>: 550 5.1.1 No such user\n"
+               "notification: none, the sender is null\n");
+
+    empty_spool();
+    post = (struct post){"f", "alice@nowhere.example", QUEUE_NEW, NULL, 0};
+    put(&post, id);
+    live(id);
+    check_text(
+        QUEUE_FAILED, id,
+        "<f0@there.example>: 550 5.1.1 No such user\n"
+        "notification: none, mail for the sender's domain is neither stored nor relayed here\n");
+}
+
+static void the_reason_is_plain_and_bounded(void **state)
+{
+    struct post post = {"dddddddddddddd", "", QUEUE_NEW, NULL, 0};
+    static char words[REPLY_TEXT_MAX + 1];
+    struct buffer text;
+    struct mail *mail;
+    char id[ID_SIZE];
+
+    (void)state;
+    put(&post, id);
+    mail = load(id);
+    mail_decide(mail, 0, OUTCOME_DEFERRED, "4.0.0", "a\tb\x7f\nc", true);
+    buffer_init(&text, REASON_MAX);
+    reason_add(&text, mail, 1U << OUTCOME_DEFERRED);
+    assert_int_equal(text.length, strlen("<d0@there.example>: a b  c\n"));
+    assert_memory_equal(text.data, "<d0@there.example>: a b  c\n", text.length);
+    memset(words, 'w', sizeof words - 1);
+    for (size_t i = 0; i < mail->count; i++)
+        mail_decide(mail, i, OUTCOME_DEFERRED, "4.0.0", words, true);
+    for (int times = 0; times < 6; times++)
+        reason_add(&text, mail, 1U << OUTCOME_DEFERRED);
+    assert_false(text.failed);
+    assert_in_range(text.length, REASON_MAX - 2100, REASON_MAX - 500);
+    assert_memory_equal(text.data + text.length - 12, "and 14 more\n", 12);
+    buffer_free(&text);
+    mail_free(mail);
+}
+
+static void what_is_too_old_is_given_up(void **state)
+{
+    struct post post = {"add", "alice@here.example", QUEUE_NEW, NULL, 0};
+    char id[ID_SIZE];
+    struct mail *mail;
+
+    (void)state;
+    put(&post, id);
+    mail = load(id);
+    decide(mail);
+    record_run(&world.recorder, mail, received + 5 * day);
+    assert_int_equal(mail->error, 0);
+    assert_true(mail_has(mail, OUTCOME_DEFERRED));
+    mail_free(mail);
+
+    mail = load(id);
+    assert_int_equal(mail->count, 2);
+    decide(mail);
+    free(mail->recipients[1].words);
+    mail->recipients[1].words = NULL;
+    record_run(&world.recorder, mail, received + 5 * day + 1);
+    assert_int_equal(mail->error, 0);
+    assert_true(mail->due == 0);
+    for (size_t i = 0; i < 2; i++) {
+        assert_int_equal(mail->recipients[i].outcome, OUTCOME_FAILED);
+        assert_string_equal(mail->recipients[i].status, "4.4.7");
+    }
+    assert_false(mail->recipients[0].own_words);
+    assert_true(mail->recipients[1].own_words);
+    check_text(QUEUE_FAILED, id,
+               "<d1@there.example>: given up after 5 days: 451 4.3.0 try later\n"
+               "<d2@there.example>: given up after 5 days: no reply\n"
+               "notification: ");
+    assert_false(scratch_exists(world.scratch, QUEUE_CUR, id));
+    assert_int_equal(notifications_in(QUEUE_STORE), 1);
+    mail_free(mail);
+
+    /* Nobody has failed who was not asked. */
+    empty_spool();
+    post.letters = "ago";
+    put(&post, id);
+    mail = load(id);
+    decide(mail);
+    record_run(&world.recorder, mail, received + 50 * day);
+    assert_false(mail_has(mail, OUTCOME_FAILED));
+    assert_true(scratch_exists(world.scratch, QUEUE_CUR, id));
+    mail_free(mail);
+}
+
+/* One after the other, each with its own notification. */
+static void a_message_can_fail_more_than_once(void **state)
+{
+    struct post post = {"dddd", "alice@away.example", QUEUE_NEW, NULL, 0};
+    char id[ID_SIZE], name[128], letters[32];
+    struct mail *mail;
+
+    (void)state;
+    put(&post, id);
+    for (int times = 0; times < 4; times++) {
+        mail = load(id);
+        assert_int_equal(mail->count, 4 - times);
+        decide(mail);
+        mail_decide(mail, 0, OUTCOME_FAILED, "5.0.0", "550 No", false);
+        record_run(&world.recorder, mail, received + 100 * second);
+        assert_int_equal(mail->error, 0);
+        mail_free(mail);
+        assert_int_equal(notifications_in(QUEUE_RELAY), times + 1);
+        snprintf(name, sizeof name, times == 0 ? "%s" : "%s.%d", id, times);
+        read_letters(QUEUE_FAILED, name, id, &post, letters);
+        assert_string_equal(letters, "d");
+    }
+    assert_null(load(id));
+    assert_int_equal(each_name(directory_of(QUEUE_RELAY, QUEUE_FAILED), NULL), 8);
+}
+
+/* What lies in failed/ under its name and is not of it is not touched. */
+static void a_stranger_in_failed_stays(void **state)
+{
+    struct post post = {"df", "alice@here.example", QUEUE_NEW, NULL, 0}, other = post;
+    char id[ID_SIZE], name[128], letters[32];
+    size_t length;
+    char *text;
+
+    (void)state;
+    put(&post, id);
+    scratch_write(world.scratch, QUEUE_FAILED, id, "stranger", 8);
+    snprintf(name, sizeof name, "%s.1", id);
+    assert_int_equal(mkdirat(directory_of(QUEUE_RELAY, QUEUE_FAILED), name, 0700), 0);
+    live(id);
+    text = scratch_read(world.scratch, QUEUE_FAILED, id, &length);
+    assert_string_equal(text, "stranger");
+    free(text);
+    snprintf(name, sizeof name, "%s.2", id);
+    other.letters = "f";
+    read_letters(QUEUE_FAILED, name, id, &other, letters);
+    assert_string_equal(letters, "f");
+    assert_int_equal(notifications_in(QUEUE_STORE), 1);
+    snprintf(name, sizeof name, "%s.1", id);
+    assert_int_equal(faults_unlink(directory_of(QUEUE_RELAY, QUEUE_FAILED), name, AT_REMOVEDIR), 0);
+}
+
+/* tmp/ is the whole group's, and a crash may have left anything there. */
+static void nothing_is_written_through_what_lies_in_tmp(void **state)
+{
+    struct post post = {"adf", "alice@here.example", QUEUE_NEW, NULL, 0};
+    int tmp = directory_of(QUEUE_RELAY, QUEUE_TMP);
+    char id[ID_SIZE], name[128];
+    size_t length;
+    char *text;
+
+    (void)state;
+    put(&post, id);
+    scratch_write(world.scratch, QUEUE_FAILED, "victim", "precious", 8);
+    snprintf(name, sizeof name, "%s.reason", id);
+    assert_int_equal(symlinkat("../failed/victim", tmp, id), 0);
+    assert_int_equal(symlinkat("../failed/victim", tmp, name), 0);
+    live(id);
+    check_end(&post, id, 0, "planted");
+    text = scratch_read(world.scratch, QUEUE_FAILED, "victim", &length);
+    assert_string_equal(text, "precious");
+    free(text);
+}
+
+/* The list of what is stored here cannot be read: nobody is told anything wrong, nobody is told twice. */
+static void an_unknown_route_is_waited_for(void **state)
+{
+    struct post post = {"af", "alice@here.example", QUEUE_NEW, NULL, 0};
+    struct mail *mail;
+    char id[ID_SIZE];
+
+    (void)state;
+    put(&post, id);
+    mail = load(id);
+    decide(mail);
+    world.site.domains_broken = true;
+    record_run(&world.recorder, mail, received + second);
+    assert_int_equal(mail->error, EAGAIN);
+    assert_false(scratch_exists(world.scratch, QUEUE_FAILED, id));
+    world.site.domains_broken = false;
+    record_run(&world.recorder, mail, received + 2 * second);
+    assert_int_equal(mail->error, 0);
+    mail_free(mail);
+    check_end(&post, id, 0, "unknown");
+}
+
+/* What is common is synced once, however many there are. */
+static void a_run_shares_its_flushes(void **state)
+{
+    enum { COUNT = 50 };
+    static const struct {
+        const char *letters;
+        long most;
+    } rows[] = {{"a", 1}, {"ad", 2}, {"d", 2}, {"adf", 8}};
+    struct mail *mails[COUNT];
+    char ids[COUNT][ID_SIZE];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct post post = {rows[i].letters, "alice@here.example", QUEUE_NEW, NULL, 0};
+        size_t count = strchr(rows[i].letters, 'f') != NULL ? 5 : COUNT;
+        empty_spool();
+        for (size_t j = 0; j < count; j++) {
+            put(&post, ids[j]);
+            mails[j] = load(ids[j]);
+            decide(mails[j]);
+            if (j > 0)
+                mails[j - 1]->next = mails[j];
+        }
+        faults_arm(&world.scratch->spool, world.attic);
+        record_run(&world.recorder, mails[0], received + second);
+        faults_disarm();
+        if (faults.directory_syncs > rows[i].most)
+            fail_msg("%s: %ld flushes, want %ld", rows[i].letters, faults.directory_syncs,
+                     rows[i].most);
+        for (size_t j = 0; j < count; j++) {
+            assert_int_equal(mails[j]->error, 0);
+            mail_free(mails[j]);
+            if (strchr(rows[i].letters, 'f') == NULL)
+                check_end(&post, ids[j], 0, post.letters);
+        }
+    }
+}
+
+/* One of a run fails; the others do not wait for it. */
+static void one_that_fails_holds_up_no_other(void **state)
+{
+    struct post good = {"ad", "", QUEUE_NEW, NULL, 0}, bad = {"d", "", QUEUE_NEW, NULL, 0};
+    struct mail *mails[3];
+    char ids[3][ID_SIZE];
+
+    (void)state;
+    for (size_t i = 0; i < 3; i++) {
+        put(i == 1 ? &bad : &good, ids[i]);
+        mails[i] = load(ids[i]);
+        decide(mails[i]);
+    }
+    mails[0]->next = mails[1];
+    mails[1]->next = mails[2];
+    /* Its content cannot be read any more. */
+    close(mails[1]->reader.descriptor);
+    mails[1]->reader.descriptor = -1;
+    record_run(&world.recorder, mails[0], received + second);
+    assert_int_equal(mails[0]->error, 0);
+    assert_int_equal(mails[1]->error, EBADF);
+    assert_int_equal(mails[2]->error, 0);
+    check_end(&good, ids[0], 0, "first");
+    check_end(&good, ids[2], 0, "third");
+    assert_true(scratch_exists(world.scratch, QUEUE_NEW, ids[1]));
+    assert_int_equal(each_name(directory_of(QUEUE_RELAY, QUEUE_TMP), NULL), 0);
+    for (size_t i = 0; i < 3; i++)
+        mail_free(mails[i]);
+}
+
+static void ten_thousand_recipients(void **state)
+{
+    enum { COUNT = 10000 };
+    static char addresses[COUNT][32];
+    static const char *recipients[COUNT];
+    struct outgoing outgoing = outgoing_to(COUNT);
+    struct mail *mail;
+    char id[ID_SIZE];
+
+    (void)state;
+    for (size_t i = 0; i < COUNT; i++) {
+        snprintf(addresses[i], sizeof addresses[i], "%c%zu@there.example", "adf"[i % 3], i);
+        recipients[i] = addresses[i];
+    }
+    outgoing.recipients = recipients;
+    outgoing_put(world.scratch, QUEUE_NEW, id, &outgoing);
+    live(id);
+    mail = load(id);
+    assert_non_null(mail);
+    assert_int_equal(mail->count, 3333);
+    for (size_t i = 0; i < mail->count; i++)
+        assert_string_equal(mail->recipients[i].address, addresses[3 * i + 1]);
+    mail_free(mail);
+    assert_int_equal(notifications_in(QUEUE_STORE), 1);
+    check_text(QUEUE_FAILED, id, "<f2@there.example>: 550");
+}
+
+/* What is told, and to whom. */
+static void the_notification_is_a_message_of_its_queue(void **state)
+{
+    static const struct {
+        const char *from;
+        enum queue queue;
+        const char *begin;
+    } rows[] = {
+        {"alice@here.example", QUEUE_STORE,
+         "Return-Path: <>\r\nReceived: by relay.here.example (Mayfly relay)\r\n\tid "},
+        {"alice@away.example", QUEUE_RELAY,
+         "Received: by relay.here.example (Mayfly relay)\r\n\tid "},
+    };
+    char bytes[8192], id[ID_SIZE], reason[256], own[ID_SIZE];
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        struct post post = {"f", rows[i].from, QUEUE_NEW, NULL, 0};
+        struct reader reader;
+        size_t length;
+        char *text;
+        empty_spool();
+        put(&post, id);
+        live(id);
+        snprintf(reason, sizeof reason, "%s.reason", id);
+        text = scratch_read(world.scratch, QUEUE_FAILED, reason, &length);
+        assert_non_null(strstr(text, "notification: "));
+        snprintf(own, sizeof own, "%s", strstr(text, "notification: ") + 14);
+        snprintf(reason, sizeof reason, "notification: %s in %s\n", own,
+                 queue_names[rows[i].queue]);
+        assert_non_null(strstr(text, reason));
+        free(text);
+        assert_int_equal(reader_open(&reader, &world.scratch->spool, rows[i].queue, QUEUE_NEW, own),
+                         READER_OK);
+        assert_string_equal(reader.envelope.from, "");
+        assert_int_equal(reader.envelope.recipients_count, 1);
+        assert_string_equal(reader.envelope.recipients[0], rows[i].from);
+        assert_string_equal(reader.envelope.client_address, "127.0.0.1");
+        assert_int_equal(reader.envelope.client_port, 0);
+        assert_string_equal(reader.envelope.helo, "relay.here.example");
+        assert_string_equal(reader.envelope.protocol, "LOCAL");
+        assert_true(reader.envelope.received == received + 100 * second);
+        assert_in_range(reader.envelope.size, 500, sizeof bytes - 1);
+        assert_int_equal(reader_read(&reader, bytes, (size_t)reader.envelope.size), 0);
+        bytes[reader.envelope.size] = '\0';
+        assert_memory_equal(bytes, rows[i].begin, strlen(rows[i].begin));
+        assert_non_null(strstr(bytes, "Final-Recipient: rfc822; f0@there.example\r\n"));
+        assert_non_null(strstr(bytes, "Diagnostic-Code: smtp; 550 5.1.1 No such user\r\n"));
+        assert_non_null(strstr(bytes, "Subject: hello\r\n"));
+        assert_null(strstr(bytes, "Good morning."));
+        reader_close(&reader);
+    }
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(every_combination_has_its_end, setup, teardown),
-        cmocka_unit_test_setup_teardown(wherever_it_dies_the_end_is_the_same, setup, teardown),
+        TEST(every_combination_has_its_end),
+        TEST(wherever_it_dies_the_end_is_the_same),
+        TEST(a_step_that_fails_is_taken_again),
+        TEST(a_full_disk_is_waited_for),
+        TEST(the_next_try_is_the_mtime),
+        TEST(the_reason_stands_beside_it),
+        TEST(the_reason_is_plain_and_bounded),
+        TEST(what_is_too_old_is_given_up),
+        TEST(a_message_can_fail_more_than_once),
+        TEST(a_stranger_in_failed_stays),
+        TEST(nothing_is_written_through_what_lies_in_tmp),
+        TEST(an_unknown_route_is_waited_for),
+        TEST(a_run_shares_its_flushes),
+        TEST(one_that_fails_holds_up_no_other),
+        TEST(ten_thousand_recipients),
+        TEST(the_notification_is_a_message_of_its_queue),
     };
     signal(SIGXFSZ, SIG_IGN);
     return cmocka_run_group_tests(tests, NULL, NULL);
