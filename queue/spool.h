@@ -13,8 +13,10 @@
  *     new/ID      complete, to be stored or sent      storer: unlink, or rename to cur/ID
  *                                                     relay: cur/ID written, then unlink
  *     cur/ID      of store/: stored, kept a while     storer: inserted once more, then unlink
- *                 of relay/: tried, to be tried again relay: unlink when done
- *     failed/ID   given up; ID.reason says why        reaper: unlink after the retention
+ *                 of relay/: what is left of it,      relay: one with less renamed over it, or
+ *                 when it was tried                   unlink when nothing is left
+ *     failed/ID   given up, of relay/ for those in    reaper: unlink after the retention
+ *                 it; ID.reason says why
  *     none        done, or never accepted
  *
  * A message for both queues is one file in each under the same id, each with its own recipients, and
@@ -33,6 +35,13 @@
  *   stored here have it twice. store's comes first since a copy too many in a mailbox here is better
  *   than one that was sent to the world.
  * - storer between COMMIT and unlink: new/ID is inserted again, which its key makes a no-op.
+ * - relay between the smarthost's reply and its record of it: those that were accepted are sent to
+ *   again. That is as long as one flush, and cannot be less.
+ * - relay between cur/ID and the unlink of new/ID: cur/ID counts, and new/ID is unlinked when either is
+ *   loaded, for it has recipients that are done with.
+ * - relay between failed/ID and the cur/ID that is left without its recipients: what is still left to do
+ *   has them all, so they are known to have failed, are not sent to again, and have the one notification
+ *   that was written before failed/ID was (relay/steps.c).
  * - set-aside: the reason is written first, then one rename moves the message, so a message in
  *   failed/ has its reason; a reason without a message is replaced when it is tried again.
  *

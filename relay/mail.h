@@ -38,7 +38,7 @@ struct mail {
     char id[ID_SIZE];
     enum queue_directory directory; /* QUEUE_NEW or QUEUE_CUR */
     struct reader reader;           /* open, with the envelope */
-    struct recipient *recipients;   /* as many as the envelope has */
+    struct recipient *recipients;   /* of the envelope, those that are still to be sent to */
     size_t count;
     bool sender_non_ascii;
     struct survey survey;

@@ -32,8 +32,8 @@ void recorder_close(struct recorder *recorder);
 enum mail_status record_resume(struct recorder *recorder, struct mail *mail);
 
 /* Makes the outcomes of each mail of the list durable, in as few flushes as it can. Afterwards each
- * has `error` 0 and `due`; or an errno value, logged: then its outcomes are not (all) on the disk, the
- * mail is as it was, and is to be recorded again, but not sent. OPEN recipients stay where they are.
+ * has `error` 0 and `due`; or an errno value, logged: then its outcomes are not (all) on the disk, and
+ * it is to be recorded again as it is, but not sent. OPEN recipients stay where they are.
  * A DEFERRED one older than max_age is FAILED. */
 void record_run(struct recorder *recorder, struct mail *mails, int64_t now);
 
