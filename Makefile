@@ -98,6 +98,7 @@ $(foreach program,$(PROGRAMS),$(eval $(call program_rules,$(program))))
 
 # The smarthosts of these tests speak TLS by OpenSSL itself, which relay leaves to libcurl.
 LIBS_TEST_relay_channel         := -lssl -lcrypto
+LIBS_TEST_relay_channel_data    := -lssl -lcrypto
 LIBS_TEST_relay_channel_trouble := -lssl -lcrypto
 
 define unit_test_rules

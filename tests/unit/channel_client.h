@@ -204,7 +204,10 @@ static inline int stop_one(void **state)
 #define UPGRADE                                                                                    \
     GREET, "S 250-mx.example", "S 250-SIZE 1", "S 250-PIPELINING", "S 250 STARTTLS", "H STARTTLS", \
         "S 220 go"
-#define START UPGRADE, "T", "H EHLO client.example"
+#define START        UPGRADE, "T", "H EHLO client.example"
+
+#define OPENED       START, "S 250 mx.example"
+#define OPENED_CLEAR GREET, "S 250 mx.example"
 
 /* Credentials, and as RFC 4616 has them. */
 #define PASSWORD   "open sesame"
