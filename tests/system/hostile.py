@@ -78,12 +78,14 @@ class Talk:
 
     def content(self):
         """What comes up to the end of data, which is taken off."""
-        self.received = b"\r\n" + self.received
-        while b"\r\n.\r\n" not in self.received:
+        self.received = bytearray(b"\r\n" + self.received)
+        at = 0
+        while (end := self.received.find(b"\r\n.\r\n", at)) < 0:
+            at = max(0, len(self.received) - 4)
             self._receive()
-        content, _, self.received = self.received.partition(b"\r\n.\r\n")
+        content, self.received = bytes(self.received[2:end + 2]), bytes(self.received[end + 5:])
         self.ended = True
-        return content[2:] + (b"\r\n" if content else b"")
+        return content
 
     def _receive(self):
         data = self.socket.recv(65536)
@@ -99,14 +101,14 @@ class Talk:
 
 class Hostile:
     """`steps`: {step: what it says there instead of what is RIGHT}: bytes, or a function that is
-    given the Talk. `pair`: a certificate; with it STARTTLS is offered. `pieces`: how many bytes go
-    into one segment. `cut`: how many bytes are said before it closes. All this is so for the first
+    given the Talk. `pair`: a certificate; with it STARTTLS is offered (`context`: in
+    another way). `pieces`: how many bytes go into one segment. `cut`: how many bytes are said before it closes. All this is so for the first
     `ill` connections (None: for all), until `heal`."""
 
-    def __init__(self, steps=None, pair=None, pieces=None, cut=None, ill=1, user=None):
+    def __init__(self, steps=None, pair=None, pieces=None, cut=None, ill=1, user=None, context=None):
         self.steps = steps or {}
         self.pair = pair
-        self.context = server_context(pair) if pair else None
+        self.context = context or (server_context(pair) if pair else None)
         self.pieces = pieces
         self.cut = cut
         self.ill = ill
@@ -167,12 +169,15 @@ class Hostile:
         with contextlib.suppress(Gone, OSError, ssl.SSLError, ValueError):
             self._step(talk, "CONNECT")
             while True:
-                verb = talk.line()[:8].split(b" ")[0].decode("ascii", "replace").upper()
-                self._command(talk, verb)
+                verb, _, argument = talk.line().partition(b" ")
+                self._command(talk, verb[:8].decode("ascii", "replace").upper(), argument)
         with contextlib.suppress(OSError):
             talk.socket.close()
 
-    def _command(self, talk, verb):
+    def _command(self, talk, verb, argument):
+        if verb == "AUTH" and b" " not in argument:
+            talk.send(b"334 \r\n")
+            talk.line()
         if verb == "EHLO" and self.context and not talk.secure:
             self._step(talk, "EHLO-CLEAR")
         elif verb == "STARTTLS":

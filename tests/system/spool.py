@@ -194,8 +194,9 @@ class Queue:
         return self.names("failed")
 
     def ids(self, name):
-        """The messages of one directory, without the reasons beside them."""
-        return [file for file in self.names(name) if not file.endswith(".reason")]
+        """The messages of one directory, without what stands beside them."""
+        return [file for file in self.names(name)
+                if not file.endswith((".reason", ".notification"))]
 
     def reason(self, id, name="failed"):
         return (self.queue / name / f"{id}.reason").read_text()
