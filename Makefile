@@ -151,6 +151,12 @@ bench-commit: $(BUILD)/tests/bench/commit ## measure what a durable message cost
 	@test -n "$(BENCH_DIRECTORY)" || { echo "make bench-commit BENCH_DIRECTORY=…: where?" >&2; exit 64; }
 	@spool=$$(mktemp -d "$(BENCH_DIRECTORY)/mayfly-bench.XXXXXX") && $< "$$spool"; result=$$?; rm -rf "$$spool"; exit $$result
 
+.PHONY: bench-relay
+bench-relay: all ## measure what goes through smtpd and relay, beside Postfix, in BENCH_DIRECTORY=
+	@test -n "$(BENCH_DIRECTORY)" || { echo "make bench-relay BENCH_DIRECTORY=…: where?" >&2; exit 64; }
+	@common/packages.sh check test
+	@MAYFLY_BUILD="$(BUILD)" /usr/bin/python3 tests/bench/relay.py "$(BENCH_DIRECTORY)"
+
 # A new user's two commands build on every core, unless -j says otherwise.
 all_cores = $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc))
 

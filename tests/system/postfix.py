@@ -163,6 +163,8 @@ trace     unix - - n - 0 bounce
 flush     unix n - n 1000? 0 flush
 proxymap  unix - - n - - proxymap
 virtual   unix - n n - - virtual
+smtp      unix - - n - - smtp
+scache    unix - - n - 1 scache
 error     unix - - n - - error
 retry     unix - - n - - error
 anvil     unix - - n - 1 anvil
