@@ -36,8 +36,8 @@ struct reader {
 enum reader_status reader_open(struct reader *reader, const struct spool *spool, enum queue queue,
                                enum queue_directory directory, const char *name);
 
-/* The same for a file that goes by another name, as in failed/: it must be of the message `id`, or of
- * any where that is NULL. */
+/* The same for a file that goes by another name, as in failed/: it must be of the message `id`, or
+ * of any where that is NULL. */
 enum reader_status reader_open_named(struct reader *reader, const struct spool *spool,
                                      enum queue queue, enum queue_directory directory,
                                      const char *name, const char *id);

@@ -19,34 +19,34 @@
  *                 it; ID.reason says why
  *     none        done, or never accepted
  *
- * A message for both queues is one file in each under the same id, each with its own recipients, and
- * from its acceptance on the two know nothing of each other.
+ * A message for both queues is one file in each under the same id, each with its own recipients,
+ * and from its acceptance on the two know nothing of each other.
  *
  * Crash argument, by what dies between two steps:
- * - smtpd before the rename: tmp/ID is left, was never acknowledged, and is swept by reaper after 36
- *   hours; no reader ever looks into tmp/.
+ * - smtpd before the rename: tmp/ID is left, was never acknowledged, and is swept by reaper after
+ *   36 hours; no reader ever looks into tmp/.
  * - smtpd between the rename and the answer: the client was not told, may send again, and that is
  *   another message with another id: SMTP's own at-least-once (RFC 5321, section 6.1).
  * - the power, before the commit is done (queue/commit.h): as if smtpd had died before it; a name
  *   in new/ without its bytes is known by X-Envelope-Size and is set aside.
  * - the power, after it: file, contents and name are on the disk. That is what 250 means.
  * - smtpd or the power between the two renames of a message for both queues: store/new/ID may be
- *   there, relay's is in tmp/. The client was not told and sends all of it again; those whose mail is
- *   stored here have it twice. store's comes first since a copy too many in a mailbox here is better
- *   than one that was sent to the world.
+ *   there, relay's is in tmp/. The client was not told and sends all of it again; those whose mail
+ *   is stored here have it twice. store's comes first since a copy too many in a mailbox here is
+ *   better than one that was sent to the world.
  * - storer between COMMIT and unlink: new/ID is inserted again, which its key makes a no-op.
  * - relay between the smarthost's reply and its record of it: those that were accepted are sent to
  *   again. That is as long as one flush, and cannot be less.
- * - relay between cur/ID and the unlink of new/ID: cur/ID counts, and new/ID is unlinked when either is
- *   loaded, for it has recipients that are done with.
- * - relay between failed/ID and the cur/ID that is left without its recipients: what is still left to do
- *   has them all, so they are known to have failed, are not sent to again, and have the one notification
- *   that was written before failed/ID was (relay/steps.c).
+ * - relay between cur/ID and the unlink of new/ID: cur/ID counts, and new/ID is unlinked when
+ *   either is loaded, for it has recipients that are done with.
+ * - relay between failed/ID and the cur/ID that is left without its recipients: what is still left
+ *   to do has them all, so they are known to have failed, are not sent to again, and have the one
+ *   notification that was written before failed/ID was (relay/steps.c).
  * - set-aside: the reason is written first, then one rename moves the message, so a message in
  *   failed/ has its reason; a reason without a message is replaced when it is tried again.
  *
- * The functions of queue/ block and know no event loop, but for queue/watcher.h, which gives them to
- * the pool. A struct spool may be used by any thread once open. */
+ * The functions of queue/ block and know no event loop, but for queue/watcher.h, which gives them
+ * to the pool. A struct spool may be used by any thread once open. */
 #ifndef QUEUE_SPOOL_H
 #define QUEUE_SPOOL_H
 

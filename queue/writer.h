@@ -38,8 +38,8 @@ struct writer {
 int writer_begin(struct writer *writer, const struct spool *spool, enum queue queue,
                  const struct envelope *envelope);
 
-/* Puts bytes of this file alone before what is written: they count as part of the message. No system
- * call. To be called before all that follow. Returns 0 or ENOMEM. */
+/* Puts bytes of this file alone before what is written: they count as part of the message. No
+ * system call. To be called before all that follow. Returns 0 or ENOMEM. */
 int writer_prefix(struct writer *writer, const void *bytes, size_t length);
 
 /* Makes two writers that were begun twins: they fail and are aborted together, for the same reason,
@@ -54,10 +54,10 @@ int writer_append(struct writer *writer, const void *bytes, size_t length);
  * complete then, but not durable. */
 int writer_finish(struct writer *writer, const void *bytes, size_t length);
 
-/* Puts a finished file under `name` into a directory of its queue other than by a commit, in place of
- * what may be there: makes its bytes durable, with an mtime of `modified` (microseconds since the
- * epoch; 0: as it is), and renames it. The name is durable once the directory is synced, which is
- * the caller's. Returns as writer_append; the writer is done with either way. */
+/* Puts a finished file under `name` into a directory of its queue other than by a commit, in place
+ * of what may be there: makes its bytes durable, with an mtime of `modified` (microseconds since
+ * the epoch; 0: as it is), and renames it. The name is durable once the directory is synced, which
+ * is the caller's. Returns as writer_append; the writer is done with either way. */
 int writer_place(struct writer *writer, enum queue_directory directory, const char *name,
                  int64_t modified);
 

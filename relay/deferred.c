@@ -51,9 +51,9 @@ static void judge_reason(const struct scanner *scanner, const char *name, const 
         log_error("not_removed", LOG_TEXT("id", name), LOG_ERRNO(error));
 }
 
-/* No message is deferred for longer than SCHEDULE_LONGEST: what says so was written before the clock
- * was set back, and would wait for as long as it was. What is no regular file is due as well: it is
- * the loader that says what is wrong with it. */
+/* No message is deferred for longer than SCHEDULE_LONGEST: what says so was written before the
+ * clock was set back, and would wait for as long as it was. What is no regular file is due as well:
+ * it is the loader that says what is wrong with it. */
 static bool is_due(struct deferred *deferred, const struct stat *file, int64_t now)
 {
     int64_t due = (int64_t)file->st_mtim.tv_sec * 1000000 + file->st_mtim.tv_nsec / 1000;

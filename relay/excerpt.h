@@ -10,9 +10,9 @@
 
 /* Writes the file NAME of a directory of relay/, by way of tmp/ID, with the recipients whose
  * outcome's bit (1 << outcome) is in `outcomes`, in place of what may be there; its mtime is
- * `modified` (microseconds since the epoch; 0: now). `piece` has room for MAIL_PIECE bytes. Its bytes are
- * durable then, its name once the directory is synced. Returns 0 or an errno value, with nothing left
- * in tmp/. Where the mail is read next is not changed. */
+ * `modified` (microseconds since the epoch; 0: now). `piece` has room for MAIL_PIECE bytes. Its
+ * bytes are durable then, its name once the directory is synced. Returns 0 or an errno value, with
+ * nothing left in tmp/. Where the mail is read next is not changed. */
 int excerpt_write(const struct spool *spool, const struct mail *mail, unsigned outcomes,
                   enum queue_directory directory, const char *name, int64_t modified, char *piece);
 

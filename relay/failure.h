@@ -1,5 +1,5 @@
-/* What failed of a message, in failed/: under which name, and the notification of it on its way from
- * there into its queue. Blocks.
+/* What failed of a message, in failed/: under which name, and the notification of it on its way
+ * from there into its queue. Blocks.
  *
  *     relay/failed/NAME                the message, with the recipients that failed
  *     relay/failed/NAME.reason         what was said of them
@@ -18,7 +18,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { FAILURE_NAME_SIZE = ID_SIZE + 8 };
+enum { FAILURE_NAME_SIZE = ID_SIZE + 16 };
 
 /* Finds the name for what fails of a message: one whose file is there and has recipients that are
  * still recipients of `mail`, a failure that was begun and is not ended (`*begun`; the outcomes are
@@ -26,10 +26,10 @@ enum { FAILURE_NAME_SIZE = ID_SIZE + 8 };
 int failure_find(const struct recorder *recorder, struct mail *mail,
                  char name[static FAILURE_NAME_SIZE], bool *begun);
 
-/* Writes the notification of the FAILED recipients to where failure_notify finds it, in place of what
- * an earlier begin left, and says in a line of `text` which it is, or why there is none. Durable once failed/
- * of both queues is synced. Returns 0 or an errno value; EAGAIN, logged: where it belongs cannot be
- * told now. */
+/* Writes the notification of the FAILED recipients to where failure_notify finds it, in place of
+ * what an earlier begin left, and says in a line of `text` which it is, or why there is none.
+ * Durable once failed/ of both queues is synced. Returns 0 or an errno value; EAGAIN, logged: where
+ * it belongs cannot be told now. */
 int failure_stage(const struct recorder *recorder, const struct mail *mail, const char *name,
                   int64_t now, struct buffer *text);
 

@@ -219,8 +219,8 @@ void lines_append(struct buffer *out, struct slice header)
     }
 }
 
-/* A hyphen is quoted at the start of a line, which could be a boundary otherwise; white space at its
- * end, which could get lost. */
+/* A hyphen is quoted at the start of a line, which could be a boundary otherwise; white space at
+ * its end, which could get lost. */
 static bool must_quote(struct slice line, size_t at, size_t column)
 {
     char c = line.start[at];

@@ -10,17 +10,18 @@
 #include <stddef.h>
 
 /* Appends `words` to a line that has begun, and ends it with CRLF. It is folded at spaces before 78
- * octets where the words allow it, and longer words are cut into several; each further line begins with
- * `indent`. Control characters and bytes that are not UTF-8 become `?`, and so that no reader decodes it
- * `=?` is taken apart; other than ASCII becomes \x{20AC} (RFC 6533, section 3) unless `utf8`. */
+ * octets where the words allow it, and longer words are cut into several; each further line begins
+ * with `indent`. Control characters and bytes that are not UTF-8 become `?`, and so that no reader
+ * decodes it `=?` is taken apart; other than ASCII becomes \x{20AC} (RFC 6533, section 3) unless
+ * `utf8`. */
 void lines_fold(struct buffer *out, const char *words, const char *indent, bool utf8);
 
 /* Appends an address: as it is, or in the form utf-8-addr-xtext (RFC 6533, section 3), or with
  * `utf8` utf-8-addr-unitext. What has no room in a line of 998 octets is cut. */
 void lines_address(struct buffer *out, const char *address, bool utf8);
 
-/* How much of `text`, the start of a message, is the header: up to its empty line or its end, in whole
- * lines where it is longer than `max`. */
+/* How much of `text`, the start of a message, is the header: up to its empty line or its end, in
+ * whole lines where it is longer than `max`. */
 struct slice lines_header(struct slice text, size_t max);
 
 /* Whether a header can be sent as it is: well-formed lines of at most 998 octets, ASCII unless

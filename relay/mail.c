@@ -53,8 +53,8 @@ static bool is_there(const struct spool *spool, enum queue_directory directory, 
 
 /* Removes new/ID, which has recipients that were accepted, before cur/ID goes on. First cur/ has to
  * keep its name for sure: a relay that was killed may have left it in the cache. And once that is
- * done with and gone, nothing would say any more that new/ID is not to be sent: the two removals are
- * in different directories, and a file system may keep the second alone. */
+ * done with and gone, nothing would say any more that new/ID is not to be sent: the two removals
+ * are in different directories, and a file system may keep the second alone. */
 static int remove_superseded(const struct spool *spool, const char *id)
 {
     const int *directories = spool->directories[QUEUE_RELAY];

@@ -1,5 +1,5 @@
-/* A message of the queue relay/ in hand: its file, what it asks of a server, and what became of each
- * of its recipients. One owner at a time, on the loop or in the pool. */
+/* A message of the queue relay/ in hand: its file, what it asks of a server, and what became of
+ * each of its recipients. One owner at a time, on the loop or in the pool. */
 #ifndef RELAY_MAIL_H
 #define RELAY_MAIL_H
 
@@ -66,8 +66,8 @@ enum mail_status {
 enum mail_status mail_load(struct mail **mail, const struct spool *spool,
                            enum queue_directory directory, const char *id);
 
-/* Reads the next piece of the content into `piece`; `piece_length` 0 is the end. Returns 0 or an errno
- * value, as `error`. Blocks; for the pool. */
+/* Reads the next piece of the content into `piece`; `piece_length` 0 is the end. Returns 0 or an
+ * errno value, as `error`. Blocks; for the pool. */
 int mail_read(struct mail *mail);
 
 /* Back to the first piece, which is read again. Returns as mail_read. Blocks. */

@@ -163,7 +163,7 @@ static size_t append_report(const struct notification *notification, struct buff
     return reported;
 }
 
-/* The header of the message, in a coding that leaves it as it is and the lines of ours well-formed. */
+/* The header of the message, in a coding that leaves it as it is and our lines well-formed. */
 static void append_returned(const struct notification *notification, struct buffer *out, bool utf8)
 {
     struct slice header = lines_header(notification->header, NOTIFICATION_HEADER_MAX);

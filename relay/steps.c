@@ -1,8 +1,9 @@
 /* What became of a message's recipients, made durable step by step.
  *
- * Of the recipients of a try, A were accepted, F failed, and R are the rest: deferred, or never asked.
- * What is left to do is the file that counts: cur/ID if there is one, else new/ID. Every change of it is
- * one rename or one unlink, in steps, and each step is durable before the next begins:
+ * Of the recipients of a try, A were accepted, F failed, and R are the rest: deferred, or never
+ * asked. What is left to do is the file that counts: cur/ID if there is one, else new/ID. Every
+ * change of it is one rename or one unlink, in steps, and each step is durable before the next
+ * begins:
  *
  *     keep       cur/ID := R + F              where someone was accepted, or nobody failed
  *                NAME.notification, NAME.reason in failed/, where someone failed (relay/failure.h)
@@ -15,17 +16,19 @@
  * A crash
  * - before `keep` is durable: the try was in vain, and is made again. This is the window in which a
  *   recipient is sent to twice: between the smarthost's reply and the first flush of its record.
- * - before failed/NAME is there: those that were accepted are recipients no more. The others are tried
- *   again, and what stands beside failed/NAME is replaced when they fail again: nobody saw it.
+ * - before failed/NAME is there: those that were accepted are recipients no more. The others are
+ *   tried again, and what stands beside failed/NAME is replaced when they fail again: nobody saw
+ *   it.
  * - behind that: they have failed, for failed/NAME has recipients that are still in the file that
  *   counts. record_resume sees it before anything is sent, and goes on with `notify`.
- * - before or behind the rename in `notify`: the notification is in the one place or in the other. Where
- *   it is not beside failed/NAME it was moved, for it was durably there before failed/NAME was. So it
- *   does no harm that its queue's reader may see it, send it and remove it before `leave`: nothing
- *   writes it again. Where the power fails between this rename and its flush, it may come back
- *   although it was sent: that is the window above, for the record of it is not begun yet.
- * - behind `leave`: the file that counts has none of F; that it superseded new/ID is seen when that is
- *   loaded (relay/mail.c).
+ * - before or behind the rename in `notify`: the notification is in the one place or in the other.
+ *   Where it is not beside failed/NAME it was moved, for it was durably there before failed/NAME
+ *   was. So it does no harm that its queue's reader may see it, send it and remove it before
+ *   `leave`: nothing writes it again. Where the power fails between this rename and its flush, it
+ *   may come back although it was sent: that is the window above, for the record of it is not begun
+ *   yet.
+ * - behind `leave`: the file that counts has none of F; that it superseded new/ID is seen when that
+ *   is loaded (relay/mail.c).
  *
  * Each step of a message that was done before finds it done: to record the same again has the same
  * end. A message that fails a step is left there; the caller comes again with the same outcomes.
@@ -51,8 +54,8 @@ enum {
 
 typedef int step(const struct recorder *recorder, struct work *work);
 
-/* What was said of those in cur/ID, beside it. Where nothing was, as when an earlier run is ended, the
- * last word stays. */
+/* What was said of those in cur/ID, beside it. Where nothing was, as when an earlier run is ended,
+ * the last word stays. */
 static int write_cur_reason(const struct recorder *recorder, const struct mail *mail,
                             unsigned outcomes)
 {
@@ -67,8 +70,8 @@ static int write_cur_reason(const struct recorder *recorder, const struct mail *
     return error;
 }
 
-/* Gives cur/ID another time, which is all that changes when it is deferred once more. EPERM when it is
- * somebody else's, as when a spool was brought from another host. */
+/* Gives cur/ID another time, which is all that changes when it is deferred once more. EPERM when it
+ * is somebody else's, as when a spool was brought from another host. */
 static int touch_cur(const struct recorder *recorder, const struct mail *mail)
 {
     const struct timespec times[2] = {

@@ -21,8 +21,8 @@ struct work {
     bool dirty[QUEUE_COUNT][QUEUE_DIRECTORY_COUNT]; /* to be synced before the next step */
 };
 
-/* Takes all steps for each message whose `error` is 0. Afterwards that is 0, and all is durable; or an
- * errno value, of the step at which it was left. */
+/* Takes all steps for each message whose `error` is 0. Afterwards that is 0, and all is durable; or
+ * an errno value, of the step at which it was left. */
 void steps_take(const struct recorder *recorder, struct work *works, size_t count);
 
 #endif

@@ -221,6 +221,40 @@ static void a_memory_file_system_gets_fsync(void **state)
     scratch_teardown(&memory);
 }
 
+/* Not by a commit: under a name, in a directory and of a time that the caller wants. */
+static void a_file_is_placed_where_it_is_told(void **state)
+{
+    struct scratch *scratch = *state;
+    struct writer writer;
+    struct stat file;
+    char id[ID_SIZE];
+    size_t length;
+    struct envelope envelope = message_envelope(id);
+    scratch_write(scratch, QUEUE_CUR, "name", "what was there", 14);
+    assert_int_equal(writer_begin(&writer, &scratch->spool, QUEUE_STORE, &envelope), 0);
+    assert_int_equal(writer_append(&writer, "bo", 2), 0);
+    assert_int_equal(writer_finish(&writer, "dy", 2), 0);
+    assert_int_equal(writer_place(&writer, QUEUE_CUR, "name", INT64_C(1795288091123456)), 0);
+    assert_false(scratch_exists(scratch, QUEUE_TMP, id));
+    assert_int_equal(fstatat(scratch_directory(scratch, QUEUE_CUR), "name", &file, 0), 0);
+    assert_int_equal(file.st_mtim.tv_sec, 1795288091);
+    assert_int_equal(file.st_mtim.tv_nsec, 123456000);
+    assert_int_equal(file.st_mode & 07777, SPOOL_FILE_MODE);
+    char *bytes = scratch_read(scratch, QUEUE_CUR, "name", &length);
+    assert_string_equal(bytes + length - 4, "body");
+    free(bytes);
+    writer_abort(&writer);
+    assert_true(scratch_exists(scratch, QUEUE_CUR, "name"));
+
+    /* Where it cannot go nothing is left of it. */
+    assert_int_equal(mkdirat(scratch_directory(scratch, QUEUE_CUR), "taken", 0700), 0);
+    assert_int_equal(writer_begin(&writer, &scratch->spool, QUEUE_STORE, &envelope), 0);
+    assert_int_equal(writer_finish(&writer, "body", 4), 0);
+    assert_int_equal(writer_place(&writer, QUEUE_CUR, "taken", 0), EISDIR);
+    assert_int_equal(writer.error, EISDIR);
+    assert_false(scratch_exists(scratch, QUEUE_TMP, id));
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, scratch_setup, scratch_teardown)
@@ -232,6 +266,7 @@ int main(void)
         TEST(abort_undoes_at_every_stage),
         TEST(abort_after_a_commit_harms_nothing),
         TEST(files_have_the_promised_mode),
+        TEST(a_file_is_placed_where_it_is_told),
         cmocka_unit_test(a_memory_file_system_gets_fsync),
     };
     return cmocka_run_group_tests_name("queue/commit", tests, NULL, NULL);

@@ -145,6 +145,38 @@ static void what_is_gone_is_no_error(void **state)
     assert_int_equal(open_new(scratch, &reader, id), READER_GONE);
 }
 
+/* As in failed/, where a name that is taken gets a number behind it. */
+static void another_name_is_of_the_message_or_of_any(void **state)
+{
+    struct scratch *scratch = *state;
+    struct reader reader;
+    char id[ID_SIZE], other[ID_SIZE];
+    message_put(scratch, id, "body", 4);
+    id_make(other, INT64_C(1795288091123456));
+    assert_int_equal(renameat(scratch_directory(scratch, QUEUE_NEW), id,
+                              scratch_directory(scratch, QUEUE_FAILED), "another.1"),
+                     0);
+    const struct {
+        const char *name, *id;
+        enum reader_status want;
+    } rows[] = {
+        {"another.1", id, READER_OK},
+        {"another.1", NULL, READER_OK},
+        {"another.1", other, READER_BAD},
+        {"another.2", id, READER_GONE},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        assert_int_equal(reader_open_named(&reader, &scratch->spool, QUEUE_STORE, QUEUE_FAILED,
+                                           rows[i].name, rows[i].id),
+                         rows[i].want);
+        if (rows[i].want == READER_OK)
+            assert_string_equal(reader.envelope.id, id);
+        reader_close(&reader);
+    }
+    assert_int_equal(reader_open(&reader, &scratch->spool, QUEUE_STORE, QUEUE_FAILED, "another.1"),
+                     READER_BAD);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, scratch_setup, scratch_teardown)
@@ -155,6 +187,7 @@ int main(void)
         TEST(a_large_envelope_is_read_in_steps),
         TEST(what_is_not_ours_is_bad),
         TEST(what_is_gone_is_no_error),
+        TEST(another_name_is_of_the_message_or_of_any),
     };
     return cmocka_run_group_tests_name("queue/reader", tests, NULL, NULL);
 }

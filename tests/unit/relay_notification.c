@@ -1,4 +1,5 @@
-/* Notifications: what is in them, and that nothing that others said can make them something else. */
+/* Notifications: what is in them, and that nothing that others said can make them something else.
+ *  */
 #include "relay/notification.h"
 
 #include <setjmp.h>
