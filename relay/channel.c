@@ -26,6 +26,7 @@
 enum {
     RECORD_SIZE = 16 * 1024, /* the most that one record of TLS holds */
     INPUT_SIZE = 16 * 1024,
+    STALLS_MAX = 100,           /* see send_unless_stalled */
     TURN_STEPS = 8,             /* reads, or writes, of a turn of the loop */
     KEPT_MAX = 64 * 1024 * 1024 /* bytes that wait to be sent */
 };
@@ -46,6 +47,7 @@ struct channel {
     int events;          /* that `descriptor` is watched for */
     CURLcode send_error; /* nothing can be sent any more, and perhaps something be read */
     bool owes_drained;
+    unsigned stalls; /* how often it was writable, and yet no record was written, on end */
 
     /* What is being sent, and what waits behind it. OpenSSL insists on being given the same bytes at the
      * same place again. */
@@ -263,17 +265,35 @@ static void receive(struct channel *channel)
     multi_soon(&channel->multi);
 }
 
+/* A server of TLS 1.2 may ask for a new handshake at any time, and nothing is written until it has had
+ * its say in that: the descriptor stays writable, and the loop would turn in vain as long as the server
+ * likes. A record that the kernel takes piece by piece takes it in far fewer pieces. */
+static void send_unless_stalled(struct channel *channel, int events)
+{
+    size_t before = unsent(channel);
+
+    if (events & UV_WRITABLE)
+        send_kept(channel);
+    if ((events & UV_READABLE) || unsent(channel) < before)
+        channel->stalls = 0;
+    else if (events & UV_WRITABLE)
+        channel->stalls++;
+    if (unsent(channel) > 0 && channel->stalls < STALLS_MAX)
+        watch(channel, UV_READABLE | UV_WRITABLE);
+    else
+        watch(channel, UV_READABLE);
+}
+
 static void ready_cb(void *owner, int events)
 {
     struct channel *channel = owner;
 
     if (channel->state != CHANNEL_OPEN)
         return;
-    if ((events & UV_WRITABLE) && channel->send_error == CURLE_OK)
-        send_kept(channel);
+    if (channel->send_error == CURLE_OK)
+        send_unless_stalled(channel, events);
     if (channel->owes_drained && channel->send_error == CURLE_OK && unsent(channel) == 0) {
         channel->owes_drained = false;
-        watch(channel, UV_READABLE);
         channel->callbacks->drained_cb(channel->owner);
     }
     if (channel->state == CHANNEL_OPEN && events != UV_WRITABLE)

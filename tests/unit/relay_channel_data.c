@@ -2,6 +2,8 @@
  * ends. */
 #include "tests/unit/channel_client.h"
 
+#include <stdatomic.h>
+
 static const enum channel_tls both[] = {CHANNEL_STARTTLS, CHANNEL_NO_TLS};
 
 /* What both sides of a transfer compute. */
@@ -25,7 +27,6 @@ static void hear_and_say(struct talk *talk)
     char bytes[64 * 1024];
     size_t said = 0, count = 1;
 
-    transfer->sound = true;
     while ((transfer->heard < transfer->upward || said < transfer->downward) && count > 0) {
         if (transfer->heard < transfer->upward) {
             count = talk_receive(talk, bytes, transfer->piece);
@@ -91,7 +92,7 @@ static void transfer(enum channel_tls tls, size_t upward, size_t piece, size_t d
     static const char *const scripts[2][16] = {{OPENED, "!", "W"}, {OPENED_CLEAR, "!", "W"}};
     const char *script[17] = {octets ? "D" : "R "};
     struct transfer data = {
-        .upward = upward, .downward = downward, .piece = peer_piece, .pause = pause};
+        .upward = upward, .downward = downward, .piece = peer_piece, .pause = pause, .sound = true};
     struct peer peer = {.script = script,
                         .tls = peer_context(&files, "good"),
                         .rest = hear_and_say,
@@ -309,6 +310,81 @@ static void many_are_open_at_once(void **state)
     SSL_CTX_free(peer.tls);
 }
 
+/* Turns of the loop while the server is silent. */
+static struct {
+    atomic_bool on;
+    unsigned turns;
+} silence;
+
+/* Asks for a new handshake in the middle of the client's writing, and takes its time. */
+static void shake_hands_anew(struct talk *talk)
+{
+    struct transfer *transfer = talk->peer->data;
+    char bytes[16 * 1024];
+
+    transfer->sound = talk_receive(talk, bytes, 1) == 1 && bytes[0] == pattern(0);
+    transfer->heard = 1;
+    SSL_renegotiate(talk->tls);
+    SSL_do_handshake(talk->tls);
+    talk_flush(talk);
+    /* What the client sends is taken, so that it could send on, but not answered. */
+    for (int i = 0; i < 100; i++) {
+        ssize_t count;
+        while ((count = recv(talk->socket, bytes, sizeof bytes, MSG_DONTWAIT)) > 0)
+            BIO_write(talk->inward, bytes, (int)count);
+        atomic_store(&silence.on, i > 10);
+        usleep(5 * 1000);
+    }
+    atomic_store(&silence.on, false);
+    hear_and_say(talk);
+}
+
+static void turn_cb(uv_prepare_t *prepare)
+{
+    (void)prepare;
+    silence.turns += atomic_load(&silence.on);
+}
+
+static void waits_for_a_server_that_renegotiates(void **state)
+{
+    (void)state;
+    enum { SIZE = 10 * 1024 * 1024 };
+    static const char *const script[] = {OPENED, "!", "W", NULL};
+    struct transfer data = {.upward = SIZE, .piece = 64 * 1024};
+    struct peer peer = {.script = script,
+                        .tls = peer_context(&files, "good"),
+                        .rest = shake_hands_anew,
+                        .data = &data,
+                        .receive_size = 16 * 1024};
+    struct writer writer = {.bytes = malloc(SIZE), .length = SIZE, .piece = SIZE};
+    struct client *client = &writer.client;
+    uv_prepare_t prepare;
+
+    for (size_t i = 0; i < SIZE; i++)
+        writer.bytes[i] = pattern(i);
+    assert_int_equal(SSL_CTX_set_max_proto_version(peer.tls, TLS1_2_VERSION), 1);
+    peer_start(&peer);
+    client_init(client, &loop, &peer, &files);
+    client->callbacks.opened_cb = writer_opened_cb;
+    client->callbacks.drained_cb = writer_drained_cb;
+    client->leaves_received = 4;
+    uv_prepare_init(&loop, &prepare);
+    uv_prepare_start(&prepare, turn_cb);
+    uv_unref((uv_handle_t *)&prepare);
+    client_meet(client);
+    uv_close((uv_handle_t *)&prepare, NULL);
+    client_run(&loop);
+    assert_string_equal(client->words, "");
+    peer_end(&peer);
+    assert_int_equal(data.heard, SIZE);
+    assert_true(data.sound);
+    assert_in_range(silence.turns, 0, 500);
+    client_free(client);
+    peer_free(&peer);
+    free(writer.bytes);
+    SSL_CTX_free(peer.tls);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -318,6 +394,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(hears_the_last_words, start_one, stop_one),
         cmocka_unit_test_setup_teardown(writes_no_more_to_who_has_left, start_one, stop_one),
         cmocka_unit_test_setup_teardown(many_are_open_at_once, start_one, stop_one),
+        cmocka_unit_test_setup_teardown(waits_for_a_server_that_renegotiates, start_one, stop_one),
     };
     return cmocka_run_group_tests(tests, start_all, stop_all);
 }
