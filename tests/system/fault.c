@@ -140,6 +140,11 @@ int renameat(int from, const char *old, int to, const char *new)
     ON_DESCRIPTOR("rename", to, REAL(renameat)(from, old, to, new));
 }
 
+int unlinkat(int directory, const char *name, int flags)
+{
+    ON_DESCRIPTOR("unlink", directory, REAL(unlinkat)(directory, name, flags));
+}
+
 /* Writing: to the spool by plan, to a socket only noted. */
 
 static bool is_socket(int descriptor)

@@ -202,8 +202,9 @@ class Queue:
         return (self.queue / name / f"{id}.reason").read_text()
 
     def wait_done(self, seconds=60):
-        """Waits until nothing is left to be done: new/ and cur/ are empty."""
-        wait_for(lambda: not self.new() and not self.cur(), f"{self.queue.name} is done", seconds)
+        """Waits until nothing is left to be done: no message is in new/ or cur/."""
+        wait_for(lambda: not self.new() and not self.ids("cur"), f"{self.queue.name} is done",
+                 seconds)
 
     def wait_tried(self, seconds=60):
         """Waits until new/ is empty."""

@@ -143,15 +143,18 @@ def lacking(*keywords):
     return [offer for offer in OFFERS if offer.split()[0] not in keywords]
 
 
-@pytest.mark.parametrize("lacks, body, recipient, status", [
-    (["8BITMIME", "SMTPUTF8"], "Subject: x\r\n\r\nGrüße\r\n", "b@t.example", "5.6.3"),
-    (["SMTPUTF8"], "Subject: x\r\n\r\nx\r\n", "é@t.example", "5.6.7"),
-], ids=["8BITMIME", "SMTPUTF8"])
-def test_a_host_that_lacks_what_it_needs(programs, spool, pair, lacks, body, recipient, status):
+@pytest.mark.parametrize("lacks, protocol, body, recipient, status", [
+    (["8BITMIME", "SMTPUTF8"], "ESMTP", "Subject: x\r\n\r\nGrüße\r\n", "b@t.example", "5.6.3"),
+    (["SMTPUTF8"], "UTF8SMTP", "Subject: x\r\n\r\nx\r\n", "é@t.example", "5.6.7"),
+    (["SMTPUTF8"], "UTF8SMTP", "Subject: Grüße\r\n\r\nx\r\n", "b@t.example", "5.6.9"),
+], ids=["8BITMIME", "SMTPUTF8", "SMTPUTF8 for a header"])
+def test_a_host_that_lacks_what_it_needs(programs, spool, pair, lacks, protocol, body, recipient,
+                                         status):
     """Whom it can serve it serves: the other mail of the same connection."""
     with SmartHost(pair, offers=lacking(*lacks)) as host:
         programs.relay(spool, host)
-        id = spool.relay.put(body.encode(), [recipient], mail_from="a@stored.example")
+        id = spool.relay.put(body.encode(), [recipient], mail_from="a@stored.example",
+                             protocol=protocol)
         spool.relay.put(recipients=["ascii@t.example"])
         host.wait()
         notice = wait_for(spool.new, "a notification")
