@@ -48,8 +48,8 @@ POSTFIX = {
 class Sink:
     """smtp-sink, whose counters go into a file: nobody is woken for each message."""
 
-    def __init__(self, directory):
-        self.path = directory / "counters"
+    def __init__(self, elsewhere):
+        self.path = elsewhere / "counters"
 
     def start(self, port):
         program, environment = postfix.program("smtp-sink")
@@ -76,13 +76,13 @@ class Sink:
 
 
 class Mayfly:
-    """smtpd and relay as they come."""
+    """smtpd and relay as they come, with a file system that has the spool and nothing else."""
 
     name = "smtpd and relay"
 
-    def __init__(self, directory, sink):
+    def __init__(self, directory, elsewhere, sink):
         self.spool = directory / "spool"
-        self.log = directory / "log"
+        self.log = elsewhere / "log"
         self.sink = sink
         self.port = free_port()
 
@@ -109,7 +109,7 @@ class Postfix(postfix.Postfix):
 
     name = "Postfix"
 
-    def __init__(self, directory, sink):
+    def __init__(self, directory, _elsewhere, sink):
         super().__init__(relayhost=f"[127.0.0.1]:{sink.port}", **POSTFIX)
         shutil.rmtree(self.directory)
         self.directory = directory / "postfix"
@@ -159,19 +159,17 @@ def main(parent):
     if os.geteuid() != 0:
         print("Postfix is not measured: its master needs to be root.", file=sys.stderr)
         kinds.remove(Postfix)
-    directory = pathlib.Path(tempfile.mkdtemp(prefix="mayfly-bench.", dir=parent))
-    directory.chmod(0o755)
-    try:
-        with contextlib.ExitStack() as stack:
-            sink = stack.enter_context(Sink(directory))
-            servers = [stack.enter_context(kind(directory, sink)) for kind in kinds]
-            rates = {server.name: [] for server in servers}
-            for _ in range(RUNS):
-                for server in servers:
-                    rates[server.name].append(measure(server, sink))
-        report(rates)
-    finally:
-        shutil.rmtree(directory)
+    with contextlib.ExitStack() as stack:
+        directory, elsewhere = (pathlib.Path(stack.enter_context(
+            tempfile.TemporaryDirectory(prefix="mayfly-bench.", dir=place))) for place in (parent, None))
+        directory.chmod(0o755)
+        sink = stack.enter_context(Sink(elsewhere))
+        servers = [stack.enter_context(kind(directory, elsewhere, sink)) for kind in kinds]
+        rates = {server.name: [] for server in servers}
+        for _ in range(RUNS):
+            for server in servers:
+                rates[server.name].append(measure(server, sink))
+    report(rates)
 
 
 if __name__ == "__main__":
