@@ -1,6 +1,8 @@
 /* Messages taken in hand: which file counts, which is none, and every byte of the content. */
 #include "outgoing.h"
 
+#include "faults.h"
+
 #include "relay/mail.h"
 
 #include <errno.h>
@@ -212,6 +214,37 @@ static void cur_counts_before_new(void **state)
     assert_true(scratch_exists(scratch, QUEUE_CUR, id));
 }
 
+/* cur/ID is there for sure before new/ID is gone, and new/ID is gone for sure before cur/ID goes on. */
+static void what_is_superseded_goes_in_order(void **state)
+{
+    struct scratch *scratch = *state;
+    struct outgoing all = outgoing_to(3), rest = outgoing_to(1);
+
+    for (int asked = QUEUE_NEW; asked <= QUEUE_CUR; asked++) {
+        for (long call = 0; call <= 3; call++) {
+            enum mail_status got;
+            struct mail *mail;
+            char id[ID_SIZE];
+            outgoing_put(scratch, QUEUE_NEW, id, &all);
+            outgoing_write(scratch, QUEUE_CUR, id, &rest);
+            faults_arm(&scratch->spool, scratch_directory(scratch, QUEUE_TMP));
+            faults.fail_at = call;
+            got = load(scratch, &mail, (enum queue_directory)asked, id);
+            faults_disarm();
+            if (call > 0) {
+                assert_int_equal(got, MAIL_UNREADABLE);
+                assert_int_equal(scratch_exists(scratch, QUEUE_NEW, id), call < 3);
+                continue;
+            }
+            assert_int_equal(faults.calls, 3);
+            assert_int_equal(faults.directory_syncs, 2);
+            assert_int_equal(faults.count, 1);
+            assert_true(faults.changes[0].lasting);
+            mail_free(mail);
+        }
+    }
+}
+
 static void a_broken_cur_does_not_count(void **state)
 {
     struct scratch *scratch = *state;
@@ -324,6 +357,7 @@ int main(void)
         TEST(a_long_address_is_none),
         TEST(what_is_no_message_is_set_aside),
         TEST(cur_counts_before_new),
+        TEST(what_is_superseded_goes_in_order),
         TEST(a_broken_cur_does_not_count),
         TEST(what_the_system_fails_at_is_tried_again),
         TEST(a_file_that_shrinks_is_an_error),
