@@ -406,8 +406,8 @@ def test_the_password_in_the_environment_is_for_relay_alone(pair):
 
 
 def test_a_smarthost_in_dotenv(pair):
-    """With a path that is seen from the clone, and domains that the user chose."""
-    with SmartHost(pair, users={USER: PASSWORD}) as host, a_clone() as clone:
+    """With a path that is seen from the clone, and domains that the user chose, who is not root."""
+    with SmartHost(pair, users={USER: PASSWORD}) as host, a_clone(user=someone()) as clone:
         shutil.copy(pair.cert, clone.path / "authority.pem")
         (clone.path / "password").write_text(PASSWORD)
         lines = told_of(host, RELAY_TLS="starttls", RELAY_CA="authority.pem", RELAY_USER=USER,
