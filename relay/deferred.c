@@ -11,14 +11,15 @@
 #include <sys/stat.h>
 #include <time.h>
 
-/* A reason is renamed into cur/ just before its message, and removed just after it. */
+/* A reason is renamed into cur/ just before its message, and removed just before it: one that is alone
+ * and so old, or older than this process, is what a crash has left. */
 enum { REASON_ALONE_SECONDS = 3600 };
 
 static const char reason_suffix[] = ".reason";
 
 void deferred_clear(struct deferred *deferred)
 {
-    *deferred = (struct deferred){.earliest = INT64_MAX};
+    *deferred = (struct deferred){.since = deferred->since, .earliest = INT64_MAX};
 }
 
 static bool look(const struct scanner *scanner, const char *name, struct stat *file)
@@ -40,11 +41,15 @@ static bool is_reason(const char *name, char id[static ID_SIZE])
 static void judge_reason(const struct scanner *scanner, const char *name, const char *id,
                          int64_t now)
 {
+    const struct deferred *deferred = scanner->data;
     struct stat reason, message;
+    int64_t written;
     int error;
 
-    if (look(scanner, id, &message) || !look(scanner, name, &reason) ||
-        reason.st_mtim.tv_sec + REASON_ALONE_SECONDS > now / 1000000)
+    if (look(scanner, id, &message) || !look(scanner, name, &reason))
+        return;
+    written = (int64_t)reason.st_mtim.tv_sec * 1000000 + reason.st_mtim.tv_nsec / 1000;
+    if (written >= deferred->since && now - written < REASON_ALONE_SECONDS * INT64_C(1000000))
         return;
     error = retire_remove(scanner->spool, scanner->queue, QUEUE_CUR, name);
     if (error != 0)

@@ -10,6 +10,7 @@
 
 /* What the judge works with, and finds. */
 struct deferred {
+    int64_t since; /* when this process began, microseconds since the epoch; 0: not known */
     int64_t
         earliest; /* of those that were not due, microseconds since the epoch; INT64_MAX: none */
     uint64_t waiting; /* how many those are */
@@ -19,7 +20,8 @@ struct deferred {
 void deferred_clear(struct deferred *deferred);
 
 /* The judge of the scanner of cur/ (queue/scanner.h), whose data is a struct deferred. Taken are
- * messages that are due. ID.reason stays beside its message; one left alone for an hour is removed.
+ * messages that are due. ID.reason stays beside its message; one that was left alone, by a process before this one or an hour
+ * ago, is removed.
  * What is neither is set aside. Blocks; for the pool. */
 bool deferred_judge_cb(struct scanner *scanner, const char *name);
 

@@ -18,7 +18,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { FAILURE_NAME_SIZE = ID_SIZE + 16 };
+enum { FAILURE_NAME_SIZE = ID_SIZE + 12 };
 
 /* Finds the name for what fails of a message: one whose file is there and has recipients that are
  * still recipients of `mail`, a failure that was begun and is not ended (`*begun`; the outcomes are

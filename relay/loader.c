@@ -30,8 +30,8 @@ static struct mail *load_candidate(struct load *load, const struct candidate *ca
 
     if (status == MAIL_LOADED && has_failed(spool, candidate->id))
         status = resume(load, mail);
-    if (status == MAIL_SET_ASIDE)
-        load->malformed++;
+    load->malformed += status == MAIL_SET_ASIDE;
+    load->superseded += status == MAIL_SUPERSEDED;
     if (status == MAIL_LOADED)
         return mail;
     mail_free(mail);
@@ -40,7 +40,7 @@ static struct mail *load_candidate(struct load *load, const struct candidate *ca
 
 void loader_run(struct load *load)
 {
-    load->malformed = 0;
+    load->malformed = load->superseded = 0;
     for (size_t i = 0; i < load->count; i++)
         load->mails[i] = load_candidate(load, &load->candidates[i]);
 }

@@ -19,6 +19,7 @@ struct load {
     size_t count;
     struct mail *mails[LOADER_MAX]; /* of each candidate, or NULL */
     size_t malformed;               /* candidates that were set aside */
+    size_t superseded;              /* those of new/ that are in cur/ */
 };
 
 /* Loads what the candidates name. One that is gone, set aside or unreadable has no mail. What an

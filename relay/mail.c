@@ -84,7 +84,7 @@ static enum mail_status open_counting(struct reader *reader, const struct spool 
             if (error == 0 && directory == QUEUE_CUR)
                 return MAIL_LOADED;
             reader_close(reader);
-            return error == 0 ? MAIL_GONE : say_unreadable(id, QUEUE_NEW, error);
+            return error == 0 ? MAIL_SUPERSEDED : say_unreadable(id, QUEUE_NEW, error);
         }
         if (directory == QUEUE_CUR || status == MAIL_UNREADABLE)
             return status;

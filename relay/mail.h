@@ -55,9 +55,10 @@ struct mail {
 
 enum mail_status {
     MAIL_LOADED,
-    MAIL_GONE,      /* done with: by somebody else, or what stands in cur/ counts */
-    MAIL_SET_ASIDE, /* no message, or an address of it is none: in failed/, logged */
-    MAIL_UNREADABLE /* the system's fault, logged: to be tried again */
+    MAIL_GONE,       /* done with, by somebody else */
+    MAIL_SUPERSEDED, /* new/ID is gone because cur/ID is there, which counts */
+    MAIL_SET_ASIDE,  /* no message, or an address of it is none: in failed/, logged */
+    MAIL_UNREADABLE  /* the system's fault, logged: to be tried again */
 };
 
 /* Loads ID of a directory: opens it, checks the addresses, reads all of it for the survey, and has

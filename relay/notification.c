@@ -68,7 +68,9 @@ static void append_header(const struct notification *notification, struct buffer
     buffer_printf(out, "Message-ID: <%s@%s>\r\n", notification->id, notification->hostname);
     buffer_append_string(out, "Auto-Submitted: auto-replied\r\n");
     buffer_append_string(out, "MIME-Version: 1.0\r\n");
-    buffer_append_string(out, "Content-Type: multipart/report; report-type=delivery-status;\r\n");
+    /* The subtype of the second part (RFC 6522, section 3). */
+    buffer_printf(out, "Content-Type: multipart/report; report-type=%sdelivery-status;\r\n",
+                  utf8 ? "global-" : "");
     buffer_printf(out, "\tboundary=\"=_%s\"\r\n", notification->id);
     buffer_printf(out, "Content-Transfer-Encoding: %s\r\n\r\n", utf8 ? "8bit" : "7bit");
     buffer_append_string(out, "This is a report in MIME format.\r\n");

@@ -52,6 +52,9 @@ static void loaded_cb(uv_work_t *work, int status)
             sender_add(&pipeline->sender, load->mails[i]);
     }
     metric_add(&relay_metrics[METRIC_MALFORMED], (double)load->malformed);
+    /* The look at cur/ that went with the one at new/ found these in hand already. */
+    if (load->superseded > 0)
+        watcher_want_cur(&pipeline->watcher);
 }
 
 static void start_loading(struct pipeline *pipeline)
@@ -371,6 +374,7 @@ int pipeline_start(struct pipeline *pipeline, uv_loop_t *loop, struct config *co
     *pipeline = (struct pipeline){.loop = loop, .config = config, .next_due = INT64_MAX};
     pipeline->done_end = &pipeline->done;
     pipeline->load_work.data = pipeline->record_work.data = pipeline;
+    pipeline->deferred.since = wall_clock();
     deferred_clear(&pipeline->deferred);
     code = begin(pipeline);
     if (code != 0)

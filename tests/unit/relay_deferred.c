@@ -10,6 +10,9 @@ struct names {
     size_t count;
 };
 
+/* When the process began that looks. */
+static int64_t began;
+
 static struct deferred look(struct scratch *scratch, struct names *names)
 {
     struct deferred deferred;
@@ -22,6 +25,7 @@ static struct deferred look(struct scratch *scratch, struct names *names)
         .judge_cb = deferred_judge_cb,
         .data = &deferred,
     };
+    deferred.since = began;
     deferred_clear(&deferred);
     names->count = 0;
     do {
@@ -107,6 +111,16 @@ static void a_reason_stays_beside_its_message(void **state)
     assert_true(scratch_exists(scratch, QUEUE_CUR, reason[0]));
     assert_false(scratch_exists(scratch, QUEUE_CUR, reason[1]));
     assert_true(scratch_exists(scratch, QUEUE_CUR, reason[2]));
+
+    /* One that another process left alone is nobody's any more; one beside its message stays. */
+    began = mtime_of(scratch, reason[2]);
+    look(scratch, &names);
+    assert_true(scratch_exists(scratch, QUEUE_CUR, reason[2]));
+    began++;
+    look(scratch, &names);
+    began = 0;
+    assert_false(scratch_exists(scratch, QUEUE_CUR, reason[2]));
+    assert_true(scratch_exists(scratch, QUEUE_CUR, reason[0]));
 }
 
 static void a_stranger_is_set_aside(void **state)
