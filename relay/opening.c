@@ -76,7 +76,6 @@ void opening_said(struct opening *opening, struct slice command)
         opening->extensions = (struct extensions){.pipelining = false};
     } else if (is_verb(command, "HELO")) {
         opening->stage = OPENING_HELO;
-        opening->extensions = (struct extensions){.pipelining = false};
     } else if (is_verb(command, "STARTTLS")) {
         opening->stage = OPENING_STARTTLS;
     }

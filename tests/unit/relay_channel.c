@@ -3,6 +3,10 @@
  * of relay_channel_trouble.c. */
 #include "tests/unit/channel_client.h"
 
+#include <dlfcn.h>
+#include <netdb.h>
+#include <semaphore.h>
+
 static const enum channel_tls both[] = {CHANNEL_STARTTLS, CHANNEL_NO_TLS};
 
 /* Each way, whole and octet by octet. */
@@ -167,6 +171,164 @@ static void may_be_closed_from_any_callback(void **state)
     }
 }
 
+/* What libcurl looks names up with. `several.example` has an address where nobody listens before that of
+ * the servers here; for `slow.example` there is no answer before it is let go. */
+static struct {
+    sem_t begun, let_go;
+    bool late; /* nobody has let it go */
+} slow;
+
+typedef int look_up(const char *name, const char *service, const struct addrinfo *hints,
+                    struct addrinfo **found);
+
+static look_up *real_look_up(void)
+{
+    void *symbol = dlsym(RTLD_NEXT, "getaddrinfo");
+    look_up *real;
+
+    memcpy(&real, &symbol, sizeof real); /* ISO C has no conversion for it */
+    return real;
+}
+
+int getaddrinfo(const char *name, const char *service, const struct addrinfo *hints,
+                struct addrinfo **found)
+{
+    struct timespec patience;
+    int result;
+
+    if (name != NULL && strcmp(name, "slow.example") == 0) {
+        sem_post(&slow.begun);
+        clock_gettime(CLOCK_REALTIME, &patience);
+        patience.tv_sec += PEER_PATIENCE;
+        slow.late = sem_timedwait(&slow.let_go, &patience) != 0;
+        return EAI_NONAME;
+    }
+    if (name == NULL || strcmp(name, "several.example") != 0)
+        return real_look_up()(name, service, hints, found);
+    result = real_look_up()("127.0.0.2", service, hints, found);
+    if (result == 0)
+        result = real_look_up()("127.0.0.1", service, hints, &(*found)->ai_next);
+    return result;
+}
+
+static void goes_from_address_to_address(void **state)
+{
+    (void)state;
+    static const char *const script[] = {OPENED_CLEAR, "W", NULL};
+    struct peer peer = {.script = script};
+
+    peer_start(&peer);
+    for (int i = 0; i < 10; i++) {
+        struct client client;
+        client_init(&client, &loop, &peer, &files);
+        client.options.tls = CHANNEL_NO_TLS;
+        client.options.host = "several.example";
+        client.leaves_opened = true;
+        client_meet(&client);
+        assert_string_equal(client.words, "");
+        assert_int_equal(client.opened, 1);
+        client_free(&client);
+    }
+    peer_end(&peer);
+    peer_free(&peer);
+}
+
+/* The look-up still waits when the channel, and all that is on the loop, has come to its end. */
+static void closes_without_waiting_for_a_name(void **state)
+{
+    (void)state;
+    static const char *const script[] = {NULL};
+    struct peer peer = {.script = script};
+
+    sem_init(&slow.begun, 0, 0);
+    sem_init(&slow.let_go, 0, 0);
+    peer_start(&peer);
+    for (int i = 0; i < 2; i++) {
+        struct client client;
+        client_init(&client, &loop, &peer, &files);
+        client.options.host = "slow.example";
+        client.options.connect_seconds = 1;
+        client_open(&client);
+        while (sem_trywait(&slow.begun) != 0)
+            uv_run(&loop, UV_RUN_NOWAIT);
+        if (i == 0)
+            client_leave(&client);
+        client_run(&loop);
+        assert_int_equal(client.opened, 0);
+        assert_false(slow.late);
+        assert_int_equal(client.lost, i);
+        if (i == 1)
+            assert_int_equal(client.trouble, TROUBLE_UNREACHABLE);
+        client_free(&client);
+    }
+    sem_post(&slow.let_go); /* each of the two that look it up */
+    sem_post(&slow.let_go);
+    peer_end(&peer);
+    peer_free(&peer);
+}
+
+/* One is lost, and stays where it is until another is open, whose descriptor has the same number. */
+struct follower {
+    struct client client;
+    struct channel *lost;
+};
+
+static void follow_lost_cb(void *owner, enum trouble trouble, const char *words)
+{
+    struct follower *follower = owner;
+
+    (void)words;
+    assert_int_equal(trouble, TROUBLE_UNREACHABLE);
+    assert_null(follower->lost);
+    follower->lost = follower->client.channel;
+    follower->client.opened = 0;
+    client_open(&follower->client);
+}
+
+static void follow_received_cb(void *owner, const char *bytes, size_t length)
+{
+    struct follower *follower = owner;
+
+    client_received_cb(owner, bytes, length);
+    if (follower->lost != NULL) {
+        channel_close(follower->lost);
+        client_leave(&follower->client);
+    }
+}
+
+static void leave_the_first(struct talk *talk)
+{
+    bool first;
+
+    pthread_mutex_lock(&talk->peer->lock);
+    first = talk->peer->limit == 0;
+    talk->peer->limit = SIZE_MAX;
+    pthread_mutex_unlock(&talk->peer->lock);
+    if (first)
+        shutdown(talk->socket, SHUT_RDWR);
+}
+
+static void is_followed_by_another(void **state)
+{
+    (void)state;
+    static const char *const script[] = {OPENED_CLEAR, "B", "S 250 hello", "!", "W", NULL};
+    struct peer peer = {.script = script, .rest = leave_the_first};
+    struct follower follower = {.lost = NULL};
+
+    peer_start(&peer);
+    client_init(&follower.client, &loop, &peer, &files);
+    follower.client.options.tls = CHANNEL_NO_TLS;
+    follower.client.greets = "NOOP\r\n";
+    follower.client.callbacks.lost_cb = follow_lost_cb;
+    follower.client.callbacks.received_cb = follow_received_cb;
+    client_meet(&follower.client);
+    assert_non_null(follower.lost);
+    assert_int_equal(follower.client.received.length, 2 * strlen("250 hello\r\n"));
+    client_free(&follower.client);
+    peer_end(&peer);
+    peer_free(&peer);
+}
+
 /* Proxies and the like are not ours to use, whoever sets them for others. */
 static void does_not_mind_the_environment(void **state)
 {
@@ -198,7 +360,7 @@ static void says_what_it_is_called(void **state)
 {
     (void)state;
     static const char *const names[] = {"client.example", "[192.0.2.1]", "[IPv6:2001:db8::1]",
-                                        "a_b"};
+                                        "a_b", "a%41?b#c"};
 
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         char hello[100];
@@ -258,6 +420,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(opens_in_each_way, start_one, stop_one),
         cmocka_unit_test_setup_teardown(may_be_closed_at_any_time, start_one, stop_one),
         cmocka_unit_test_setup_teardown(may_be_closed_from_any_callback, start_one, stop_one),
+        cmocka_unit_test_setup_teardown(goes_from_address_to_address, start_one, stop_one),
+        cmocka_unit_test_setup_teardown(closes_without_waiting_for_a_name, start_one, stop_one),
+        cmocka_unit_test_setup_teardown(is_followed_by_another, start_one, stop_one),
         cmocka_unit_test_setup_teardown(does_not_mind_the_environment, start_one, stop_one),
         cmocka_unit_test_setup_teardown(says_what_it_is_called, start_one, stop_one),
         cmocka_unit_test_setup_teardown(forgets_what_does_not_count, start_one, stop_one),
