@@ -216,6 +216,7 @@ class SmartHost:
         self.offers = offers
         self.context = context or (server_context(pair) if pair else None)
         self.most = None   # recipients of one transaction
+        self.refusal = "535 5.7.8 Username and Password not accepted"
         self.port = 0
         self.rules = []
         self.connections = []
@@ -327,8 +328,7 @@ class SmartHost:
         user, secret = (octets.decode() for octets in login)
         session.connection.logins.append((mechanism, user, secret))
         if self.users.get(user) != secret:
-            return AuthResult(success=False, handled=False,
-                              message="535 5.7.8 Username and Password not accepted")
+            return AuthResult(success=False, handled=False, message=self.refusal)
         session.connection.user = user
         return AuthResult(success=True)
 

@@ -233,10 +233,25 @@ def old_tls(pair):
     return context
 
 
+# Where the machine's own settings would refuse nothing.
+LAX = """
+openssl_conf = init
+[init]
+ssl_conf = ssl
+[ssl]
+system_default = lax
+[lax]
+MinProtocol = TLSv1
+CipherString = DEFAULT@SECLEVEL=0
+"""
+
+
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion")
-def test_nothing_older_than_tls_1_2(programs, spool, pair):
+def test_nothing_older_than_tls_1_2(programs, spool, pair, tmp_path):
+    lax = tmp_path / "openssl.cnf"
+    lax.write_text(LAX)
     with Hostile(pair=pair, user="me", context=old_tls(pair)) as host:
-        relay = programs.relay(spool, host)
+        relay = programs.relay(spool, host, OPENSSL_CONF=lax)
         spool.relay.put()
         waits(spool, relay, "no_tls", "RELAY_TLS")
         assert {line.split()[0] for line in host.heard()} == {b"EHLO", b"STARTTLS"}
@@ -283,20 +298,33 @@ def test_check_and_help_show_no_secret(programs, spool, host, tmp_path):
             assert done.returncode == 0 and SECRET not in done.stdout + done.stderr, done
 
 
-def test_no_secret_in_the_log_whatever_happens(programs, spool, host):
-    host.at("AUTH", "454 4.7.0 later", times=1)
-    relay = programs.relay(spool, host, LOG_LEVEL="debug")
-    spool.relay.put()
-    relay.wait_log(event="smarthost_trouble")
-    relay.hurry()
-    host.wait(1)
-    host.users["me@c.example"] = "another"
-    host.restart()
-    spool.relay.put()
-    relay.wait_log(event="smarthost_trouble", why="credentials")
-    relay.stop()
-    plain = base64.b64encode(b"\0me@c.example\0" + SECRET.encode()).decode()
-    for secret in (SECRET, plain, base64.b64encode(SECRET.encode()).decode()):
+PLAIN = base64.b64encode(b"\0me@c.example\0" + SECRET.encode()).decode()
+
+
+@pytest.mark.parametrize("mechanism, sent", [
+    ("PLAIN", PLAIN), ("LOGIN", base64.b64encode(SECRET.encode()).decode())])
+def test_no_secret_in_the_log_whatever_happens(programs, spool, pair, mechanism, sent):
+    """Not even when the host repeats what it was told."""
+    with SmartHost(pair, users=LOGIN, mechanisms=(mechanism,)) as host:
+        host.at("AUTH", "454 4.7.0 later", times=1)
+        relay = programs.relay(spool, host, LOG_LEVEL="debug")
+        spool.relay.put()
+        relay.wait_log(event="smarthost_trouble")
+        relay.hurry()
+        host.wait(1)
+        host.users["me@c.example"] = "another"
+        host.restart()
+        for number, secret in enumerate((SECRET, sent), 2):
+            host.refusal = f"535 5.7.8 what is {secret} to me"
+            before = len(host.connections)
+            spool.relay.put()
+            relay.hurry()
+            wait_for(lambda: len(relay.log(event="reloaded")) == number, "it tries again")
+            wait_for(lambda: len(host.connections) > before and host.connections[-1].logins
+                     and host.open() == 0, "it is refused")
+        relay.wait_log(event="smarthost_trouble", why="credentials")
+        relay.stop()
+    for secret in (SECRET, PLAIN, sent):
         assert secret not in relay.text()
 
 

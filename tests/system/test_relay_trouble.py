@@ -14,7 +14,7 @@ from conftest import fresh_spool
 from deadline import wait_for
 from programs import GRACE_SECONDS, STOP_SECONDS
 from scale import scaled
-from smarthost import DROP, HANG, SmartHost
+from smarthost import DROP, HANG, OFFERS, SmartHost
 
 
 @pytest.fixture
@@ -171,6 +171,19 @@ def test_connections_are_kept_and_no_more_than_allowed(programs, spool, host):
     assert len(host.connections) == 3
     relay.stop()
     assert all(connection.verbs()[-1] == "QUIT" for connection in host.connections)
+
+
+def test_limits_that_the_host_states(programs, spool):
+    """RFC 9422: so many recipients of a message, and messages of a connection, and no more."""
+    with SmartHost(offers=(*OFFERS, "LIMITS RCPTMAX=4 MAILMAX=5")) as host:
+        programs.relay(spool, host, RELAY_CONNECTIONS=1)
+        spool.relay.put(recipients=[f"b{number}@t.example" for number in range(10)])
+        host.wait(3)
+        spool.relay.put_many(10, mail_from="many@c.example")
+        spool.relay.wait_done()
+    assert [len(got.recipients) for got in host.accepted()[:3]] == [4, 4, 2]
+    assert [connection.verbs().count("MAIL") for connection in host.connections] == [5, 5, 3]
+    assert [connection.verbs()[-1] for connection in host.connections[:2]] == ["QUIT"] * 2
 
 
 def test_a_second_message_waits_for_no_other(programs, spool, host):
