@@ -83,6 +83,14 @@ void opening_said(struct opening *opening, struct slice command)
     reply_parser_init(&opening->parser);
 }
 
+/* Whether EHLO is refused for now. libcurl would say HELO then, which is for servers that do not know
+ * EHLO; and where it was a 421 from before, unasked for, every reply behind it would be taken for that
+ * to the next command. */
+static bool is_turned_away(const struct opening *opening)
+{
+    return opening->stage == OPENING_EHLO && opening->last.code / 100 == 4;
+}
+
 /* More than libcurl asks for: it passes over lines that are none of a reply, and takes the last of
  * different codes. */
 bool opening_heard(struct opening *opening, struct slice line)
@@ -104,6 +112,7 @@ bool opening_heard(struct opening *opening, struct slice line)
         opening->any = true;
         opening->last = opening->parser.reply;
         opening->authenticated = opening->stage == OPENING_AUTH && opening->last.code == 235;
+        return !is_turned_away(opening);
     }
     return true;
 }

@@ -267,6 +267,7 @@ def test_421_at_every_step(programs):
         for trial in started:
             trial.check(troubled)
             assert trial.spool.relay.ids("failed") == [], trial.name
+            assert not any(line.startswith(b"HELO") for line in trial.host.heard()), trial.name
         for trial in started:
             trial.end(arrives=False)
 
