@@ -238,6 +238,16 @@ def test_a_sender_who_may_not_be_relayed_to_is_told_nothing(programs, spool, hos
     assert "notification: none" in spool.relay.reason(id)
 
 
+def test_a_notification_in_utf8(spool, host, relay):
+    host.at("RCPT", "550 5.1.1 kein Nutzer ‘é’", like="é")
+    spool.relay.put(BODY, ["é@t.example"], mail_from="ü@stored.example")
+    spool.relay.wait_done()
+    stored = wait_for(spool.messages, "a notification")[0]
+    assert stored.recipients == ["ü@stored.example"]
+    notice = notices.read(stored.body)
+    assert notice.kind == "message/global-delivery-status" and "é@t.example" in notice.recipients
+
+
 def test_a_notification_to_an_ascii_sender_is_ascii(spool, host, relay):
     host.at("RCPT", "550 5.1.1 no", like="é")
     header = "Subject: Grüße\r\n\r\nx\r\n".encode()
