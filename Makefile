@@ -110,8 +110,11 @@ endef
 $(foreach test,$(notdir $(unit_tests)),$(eval $(call unit_test_rules,$(test),$(firstword $(subst _, ,$(test))))))
 
 # A fuzz target tests/fuzz/<target>.c, with what stands in tests/fuzz/<target>_*.c, is linked with all
-# of smtpd. libFuzzer comes with clang, so these have a build of their own.
+# of smtpd, or of the program that is named here: names of one may be those of another. libFuzzer comes with clang, so these have a build of their own.
 fuzz_targets := $(foreach name,$(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*.c)),$(if $(findstring _,$(name)),,$(name)))
+
+FUZZ_PROGRAM_relay := relay
+fuzz_program = $(or $(FUZZ_PROGRAM_$(1)),smtpd)
 
 # Allocations of smtpd fail when an input says so, and its certificate is at hand (tests/fuzz/session_world.c).
 FUZZ_LDFLAGS_session := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=strdup \
@@ -119,9 +122,9 @@ FUZZ_LDFLAGS_session := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=st
 
 define fuzz_rules
 $(BUILD)/tests/fuzz/$(1): $(patsubst %.c,$(BUILD)/objects/%.o,tests/fuzz/$(1).c $(wildcard tests/fuzz/$(1)_*.c)) \
-                          $(call archive,smtpd) $(call archive,queue) $(call archive,common)
+                          $(call archive,$(call fuzz_program,$(1))) $(call archive,queue) $(call archive,common)
 	@mkdir -p $$(@D)
-	$$(call quiet,LD,$$@)$(CC) $(CFLAGS) $(MAYFLY_LDFLAGS) -fsanitize=fuzzer $$(FUZZ_LDFLAGS_$(1)) $(LDFLAGS) -o $$@ $$^ $(LIBS_smtpd)
+	$$(call quiet,LD,$$@)$(CC) $(CFLAGS) $(MAYFLY_LDFLAGS) -fsanitize=fuzzer $$(FUZZ_LDFLAGS_$(1)) $(LDFLAGS) -o $$@ $$^ $(LIBS_$(call fuzz_program,$(1)))
 endef
 $(foreach target,$(fuzz_targets),$(eval $(call fuzz_rules,$(target))))
 
@@ -137,7 +140,7 @@ FUZZ_SECONDS := 60
 FUZZ_TARGETS := $(fuzz_targets)
 
 .PHONY: fuzz
-fuzz: ## look for inputs that break smtpd: FUZZ_SECONDS=60 for each of FUZZ_TARGETS=
+fuzz: ## look for inputs that break smtpd or relay: FUZZ_SECONDS=60 for each of FUZZ_TARGETS=
 	@common/packages.sh install build test
 	@$(MAKE) --no-print-directory fuzz-targets
 	@tests/fuzz/run.sh $(FUZZ_SECONDS) $(FUZZ_TARGETS)

@@ -84,7 +84,7 @@ static bool is_free(int directory, const char *name)
 }
 
 /* Chooses a name in failed/ that neither a message nor a reason has. Only the holder of a queue's
- * lock sets messages aside, so nobody takes it in between. */
+ * lock sets messages aside, but from several threads. */
 static bool choose_name(char chosen[static RETIRE_NAME_MAX + 16], int failed, const char *name)
 {
     char base[RETIRE_NAME_MAX + 1];
@@ -101,6 +101,17 @@ static bool choose_name(char chosen[static RETIRE_NAME_MAX + 16], int failed, co
     return is_free(failed, chosen);
 }
 
+/* Two threads may have chosen one name: the second is told, and comes again. A file system that cannot
+ * tell does without. */
+static int move_aside(int from, const char *name, int to, const char *chosen)
+{
+    if (renameat2(from, name, to, chosen, RENAME_NOREPLACE) == 0)
+        return 0;
+    if (errno != EINVAL)
+        return errno;
+    return renameat(from, name, to, chosen) < 0 ? errno : 0;
+}
+
 int retire_set_aside(const struct spool *spool, enum queue queue, enum queue_directory directory,
                      const char *name, const char *reason)
 {
@@ -112,8 +123,8 @@ int retire_set_aside(const struct spool *spool, enum queue queue, enum queue_dir
         return EEXIST;
 
     int error = write_reason(spool, queue, chosen, reason);
-    if (error == 0 && renameat(directories[directory], name, directories[QUEUE_FAILED], chosen) < 0)
-        error = errno;
+    if (error == 0)
+        error = move_aside(directories[directory], name, directories[QUEUE_FAILED], chosen);
     if (error != 0) {
         log_error("not_set_aside", LOG_TEXT("id", name), LOG_TEXT("reason", reason),
                   LOG_ERRNO(error));

@@ -43,6 +43,12 @@ static void look_at(struct scanner *scanner, const char *name)
     }
 }
 
+/* Ids are in the order of their time. */
+static int compare_cb(const void *a, const void *b)
+{
+    return strcmp(((const struct candidate *)a)->id, ((const struct candidate *)b)->id);
+}
+
 void scanner_step(struct scanner *scanner, size_t max)
 {
     scanner->found_count = 0;
@@ -63,6 +69,7 @@ void scanner_step(struct scanner *scanner, size_t max)
     }
     if (more < 0)
         error = errno;
+    qsort(scanner->found, scanner->found_count, sizeof scanner->found[0], compare_cb);
     if (more <= 0)
         scanner_stop(scanner);
     if (error)

@@ -27,7 +27,8 @@ struct scanner {
     size_t found_count;
 };
 
-/* Goes on with a scan, or begins one: puts up to `max` ids, at most SCANNER_STEP, into `found`. The
+/* Goes on with a scan, or begins one: puts up to `max` ids, at most SCANNER_STEP, into `found`, the
+ * oldest first. The
  * scan has ended when `open` is false afterwards. Blocks; for the pool.
  *
  * On the way, in new/: what has no id for a name is set aside. In cur/: found is what judge_cb says,

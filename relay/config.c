@@ -1,6 +1,7 @@
 /* The table of settings, and the checks that need more than a range. */
 #include "relay/config.h"
 
+#include "common/log.h"
 #include "common/slice.h"
 #include "queue/path.h"
 #include "relay/channel.h"
@@ -101,6 +102,14 @@ static int check_login(const struct config *config)
     return EX_OK;
 }
 
+/* The usual mistake: such a host waits for TLS, and we would wait for its greeting. */
+static void warn_of_port(const struct config *config)
+{
+    if (config->port == 465 && config->tls == CHANNEL_STARTTLS)
+        log_warn("port_of_another_kind", LOG_TEXT("setting", "RELAY_TLS"),
+                 LOG_TEXT("why", "servers expect RELAY_TLS=implicit on port 465"));
+}
+
 int config_check(void *data)
 {
     struct config *config = data;
@@ -113,6 +122,7 @@ int config_check(void *data)
         check_file("RELAY_TOKEN_FILE", config->token_file),
     };
 
+    warn_of_port(config);
     for (size_t i = 0; i < sizeof codes / sizeof codes[0]; i++)
         if (codes[i] != EX_OK)
             return codes[i];

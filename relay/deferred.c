@@ -56,14 +56,29 @@ static void judge_reason(const struct scanner *scanner, const char *name, const 
         log_error("not_removed", LOG_TEXT("id", name), LOG_ERRNO(error));
 }
 
+static int64_t wall_clock(void)
+{
+    struct timespec clock;
+
+    clock_gettime(CLOCK_REALTIME, &clock);
+    return (int64_t)clock.tv_sec * 1000000 + clock.tv_nsec / 1000;
+}
+
 /* No message is deferred for longer than SCHEDULE_LONGEST: what says so was written before the
- * clock was set back, and would wait for as long as it was. What is no regular file is due as well:
- * it is the loader that says what is wrong with it. */
-static bool is_due(struct deferred *deferred, const struct stat *file, int64_t now)
+ * clock was set back, and would wait for as long as it was. */
+bool deferred_is_due(int64_t modified)
+{
+    int64_t now = wall_clock();
+
+    return modified <= now || modified - now > SCHEDULE_LONGEST * INT64_C(1000000);
+}
+
+/* What is no regular file is due as well: it is the loader that says what is wrong with it. */
+static bool is_due(struct deferred *deferred, const struct stat *file)
 {
     int64_t due = (int64_t)file->st_mtim.tv_sec * 1000000 + file->st_mtim.tv_nsec / 1000;
 
-    if (due <= now || due - now > SCHEDULE_LONGEST * INT64_C(1000000) || !S_ISREG(file->st_mode))
+    if (!S_ISREG(file->st_mode) || deferred_is_due(due))
         return true;
     if (due < deferred->earliest)
         deferred->earliest = due;
@@ -75,15 +90,11 @@ bool deferred_judge_cb(struct scanner *scanner, const char *name)
 {
     char id[ID_SIZE];
     struct stat file;
-    struct timespec clock;
-    int64_t now;
 
-    clock_gettime(CLOCK_REALTIME, &clock);
-    now = (int64_t)clock.tv_sec * 1000000 + clock.tv_nsec / 1000;
     if (id_valid(name))
-        return look(scanner, name, &file) && is_due(scanner->data, &file, now);
+        return look(scanner, name, &file) && is_due(scanner->data, &file);
     if (is_reason(name, id))
-        judge_reason(scanner, name, id, now);
+        judge_reason(scanner, name, id, wall_clock());
     else
         retire_set_aside(scanner->spool, scanner->queue, QUEUE_CUR, name,
                          "neither a message nor the reason of one");

@@ -25,4 +25,8 @@ void deferred_clear(struct deferred *deferred);
  * What is neither is set aside. Blocks; for the pool. */
 bool deferred_judge_cb(struct scanner *scanner, const char *name);
 
+/* Whether a message whose file has this mtime, in microseconds since the epoch, is due now. What a look
+ * found may have been put off again before it was taken in hand. */
+bool deferred_is_due(int64_t modified);
+
 #endif

@@ -146,6 +146,16 @@ static int write_staged(const struct recorder *recorder, const struct mail *mail
     return error;
 }
 
+bool failure_can_be_told(const struct recorder *recorder, const struct mail *mail)
+{
+    const char *sender = mail->reader.envelope.from, *why;
+
+    if (route_of_sender(recorder, sender, &why) != SITE_UNKNOWN)
+        return true;
+    log_error("sender_unknown", LOG_TEXT("id", mail->id), LOG_TEXT("from", sender));
+    return false;
+}
+
 int failure_stage(const struct recorder *recorder, const struct mail *mail, const char *name,
                   int64_t now, struct buffer *text)
 {
@@ -155,11 +165,6 @@ int failure_stage(const struct recorder *recorder, const struct mail *mail, cons
     char staged[FAILURE_NAME_SIZE + 16], id[ID_SIZE];
     int error = 0;
 
-    if (route == SITE_UNKNOWN) {
-        log_error("sender_unknown", LOG_TEXT("id", mail->id),
-                  LOG_TEXT("from", mail->reader.envelope.from));
-        return EAGAIN;
-    }
     name_staged(staged, name);
     for (int other = 0; error == 0 && other < QUEUE_COUNT; other++)
         error = retire_remove(recorder->spool, (enum queue)other, QUEUE_FAILED, staged);
@@ -167,6 +172,9 @@ int failure_stage(const struct recorder *recorder, const struct mail *mail, cons
         return error;
     if (route == SITE_NOWHERE) {
         buffer_printf(text, "notification: none, %s\n", why);
+        if (mail->reader.envelope.from[0] != '\0')
+            log_warn("not_notified", LOG_TEXT("id", mail->id),
+                     LOG_TEXT("from", mail->reader.envelope.from), LOG_TEXT("why", why));
         return 0;
     }
     id_make(id, now);

@@ -26,10 +26,14 @@ enum { FAILURE_NAME_SIZE = ID_SIZE + 12 };
 int failure_find(const struct recorder *recorder, struct mail *mail,
                  char name[static FAILURE_NAME_SIZE], bool *begun);
 
+/* Whether it is known where a notification to the sender goes, if to anywhere: not while a list of
+ * domains is broken, which is logged. */
+bool failure_can_be_told(const struct recorder *recorder, const struct mail *mail);
+
 /* Writes the notification of the FAILED recipients to where failure_notify finds it, in place of
  * what an earlier begin left, and says in a line of `text` which it is, or why there is none.
- * Durable once failed/ of both queues is synced. Returns 0 or an errno value; EAGAIN, logged: where
- * it belongs cannot be told now. */
+ * Durable once failed/ of both queues is synced. failure_can_be_told was true. Returns 0 or an errno
+ * value. */
 int failure_stage(const struct recorder *recorder, const struct mail *mail, const char *name,
                   int64_t now, struct buffer *text);
 

@@ -1,6 +1,8 @@
 /* From names to mails: see the header. */
 #include "relay/loader.h"
 
+#include "relay/deferred.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <unistd.h>
@@ -28,6 +30,9 @@ static struct mail *load_candidate(struct load *load, const struct candidate *ca
     struct mail *mail = NULL;
     enum mail_status status = mail_load(&mail, spool, candidate->directory, candidate->id);
 
+    if (status == MAIL_LOADED && candidate->directory == QUEUE_CUR &&
+        !deferred_is_due(mail->reader.modified))
+        status = MAIL_GONE;
     if (status == MAIL_LOADED && has_failed(spool, candidate->id))
         status = resume(load, mail);
     load->malformed += status == MAIL_SET_ASIDE;

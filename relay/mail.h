@@ -36,7 +36,7 @@ enum { MAIL_PIECE = 64 * 1024 };
 
 struct mail {
     char id[ID_SIZE];
-    enum queue_directory directory; /* QUEUE_NEW or QUEUE_CUR */
+    enum queue_directory directory; /* QUEUE_NEW or QUEUE_CUR: where the file is that counts */
     struct reader reader;           /* open, with the envelope */
     struct recipient *recipients;   /* of the envelope, those that are still to be sent to */
     size_t count;
@@ -80,6 +80,10 @@ void mail_decide(struct mail *mail, size_t recipient, enum outcome outcome, cons
 
 /* Any recipient with this outcome? */
 bool mail_has(const struct mail *mail, enum outcome outcome);
+
+/* Goes on with those that have no outcome yet, when what became of the others is on the disk: those that
+ * were ACCEPTED are recipients no more. */
+void mail_go_on(struct mail *mail);
 
 /* Frees everything; NULL is harmless. */
 void mail_free(struct mail *mail);

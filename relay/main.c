@@ -5,8 +5,23 @@
 #include "relay/metrics.h"
 #include "relay/pipeline.h"
 
+#include <sys/resource.h>
+
 static struct config config;
 static struct pipeline pipeline;
+
+/* Each connection and each message in hand is a descriptor; libcurl watches none with select(2). */
+static int prepare(void *data)
+{
+    struct rlimit limit;
+
+    (void)data;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+    return 0;
+}
 
 static int start(uv_loop_t *loop, void *data)
 {
@@ -45,6 +60,7 @@ int main(int argc, char **argv)
         .config = &config,
         .metrics = &metrics,
         .check = config_check,
+        .prepare = prepare,
         .start = start,
         .stop = stop,
         .reload = reload,

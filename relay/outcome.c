@@ -27,3 +27,16 @@ bool mail_has(const struct mail *mail, enum outcome outcome)
             return true;
     return false;
 }
+
+void mail_go_on(struct mail *mail)
+{
+    size_t left = 0;
+
+    for (size_t i = 0; i < mail->count; i++) {
+        if (mail->recipients[i].outcome == OUTCOME_ACCEPTED)
+            free(mail->recipients[i].words);
+        else
+            mail->recipients[left++] = mail->recipients[i];
+    }
+    mail->count = left;
+}

@@ -13,9 +13,11 @@
 
 enum {
     STOP_PATIENCE = 7 * 1000, /* milliseconds of PROGRAM_STOP_SECONDS that a transaction may take */
-    RECORD_PAUSE = 1000,      /* milliseconds until what could not be recorded is tried again */
-    DONE_MAX = 128,           /* mails that may wait to be recorded before no more is sent */
-    HAND_MAX = 2048           /* mails in hand: of every list here, and the sender's */
+    RECORD_PAUSE = 1000,      /* milliseconds until what could not be recorded is tried again, */
+    RECORD_PAUSE_MAX = 32000, /* doubling up to */
+    LOOK_PAUSE = 1000,        /* milliseconds between full looks at cur/, at least */
+    DONE_EACH = 4,  /* mails of a connection that may wait to be recorded while it goes on */
+    HAND_MAX = 2048 /* mails in hand: of every list here, and the sender's */
 };
 
 /* Mails sent over a connection at most: many servers end it there. And how long it is kept. */
@@ -112,20 +114,28 @@ static void record_work_cb(uv_work_t *work)
 
 static void due_at(struct pipeline *pipeline, int64_t due);
 
-/* What is due already goes on at once: the rest of the recipients of a mail that had too many. */
-static void note_due(struct pipeline *pipeline, const struct mail *mail)
+/* The rest of the recipients of a mail that had too many, or a throttled one, go on at once. */
+static bool goes_on(const struct pipeline *pipeline, const struct mail *mail)
 {
-    if (mail->due > wall_clock()) {
-        intake_leave(&pipeline->intake, mail->id);
-        due_at(pipeline, mail->due);
+    return !pipeline->stopping && pipeline->watcher.state == WATCHER_RUNNING &&
+           (mail_has(mail, OUTCOME_AGAIN) || mail_has(mail, OUTCOME_OPEN));
+}
+
+/* What could not be recorded: who was accepted must not be sent to again, so that a mail with such is kept
+ * in hand until it can be. Any other is let go, to be found again where it is. */
+static void keep_or_drop(struct pipeline *pipeline, struct mail *mail)
+{
+    if (mail_has(mail, OUTCOME_ACCEPTED)) {
+        pipeline->record_failed = true;
+        add_done(pipeline, mail);
         return;
     }
     intake_forget(&pipeline->intake, mail->id);
-    if (!intake_add(&pipeline->intake, mail->id, QUEUE_CUR))
-        watcher_want_cur(&pipeline->watcher);
+    mail_free(mail);
 }
 
-static void count_recipients(const struct mail *mail)
+/* Those that are not done with are counted when they are. */
+static void count_recipients(const struct mail *mail, bool goes_on)
 {
     static const enum relay_metric metrics[] = {
         [OUTCOME_ACCEPTED] = METRIC_ACCEPTED,
@@ -135,9 +145,26 @@ static void count_recipients(const struct mail *mail)
 
     for (size_t i = 0; i < mail->count; i++) {
         enum outcome outcome = mail->recipients[i].outcome;
-        if (outcome != OUTCOME_OPEN && outcome != OUTCOME_AGAIN)
+        if (outcome == OUTCOME_ACCEPTED ||
+            (!goes_on && (outcome == OUTCOME_DEFERRED || outcome == OUTCOME_FAILED)))
             metric_add(&relay_metrics[metrics[outcome]], 1);
     }
+}
+
+static void recorded(struct pipeline *pipeline, struct mail *mail)
+{
+    bool more = goes_on(pipeline, mail);
+
+    count_recipients(mail, more);
+    if (more) {
+        mail_go_on(mail);
+        sender_add(&pipeline->sender, mail);
+        return;
+    }
+    intake_leave(&pipeline->intake, mail->id);
+    if (mail->due > 0)
+        due_at(pipeline, mail->due);
+    mail_free(mail);
 }
 
 static void recorded_cb(uv_work_t *work, int status)
@@ -150,19 +177,14 @@ static void recorded_cb(uv_work_t *work, int status)
     pipeline->record_failed = false;
     for (mail = pipeline->recording; mail != NULL; mail = next) {
         next = mail->next;
-        if (mail->error != 0) {
-            pipeline->record_failed = true;
-            add_done(pipeline, mail);
-            continue;
-        }
-        count_recipients(mail);
-        if (mail->due > 0)
-            note_due(pipeline, mail);
+        if (mail->error != 0)
+            keep_or_drop(pipeline, mail);
         else
-            intake_leave(&pipeline->intake, mail->id);
-        mail_free(mail);
+            recorded(pipeline, mail);
     }
     pipeline->recording = NULL;
+    if (!pipeline->record_failed)
+        pipeline->record_pause = 0;
 }
 
 static void record_timer_cb(uv_timer_t *timer)
@@ -172,13 +194,22 @@ static void record_timer_cb(uv_timer_t *timer)
     pipeline->record_failed = false;
 }
 
+static void wait_to_record(struct pipeline *pipeline)
+{
+    uint64_t *pause = &pipeline->record_pause;
+
+    if (uv_is_active((uv_handle_t *)&pipeline->record_timer))
+        return;
+    *pause = *pause == 0 ? RECORD_PAUSE : *pause < RECORD_PAUSE_MAX ? *pause * 2 : *pause;
+    uv_timer_start(&pipeline->record_timer, record_timer_cb, *pause, 0);
+}
+
 static void start_recording(struct pipeline *pipeline)
 {
     if (pipeline->recording != NULL || pipeline->done == NULL || pipeline->reload_wanted)
         return;
     if (pipeline->record_failed) {
-        if (!uv_is_active((uv_handle_t *)&pipeline->record_timer))
-            uv_timer_start(&pipeline->record_timer, record_timer_cb, RECORD_PAUSE, 0);
+        wait_to_record(pipeline);
         return;
     }
     pipeline->recording = pipeline->done;
@@ -202,29 +233,45 @@ static void due_cb(uv_timer_t *timer)
 static void due_at(struct pipeline *pipeline, int64_t due)
 {
     int64_t wait = due - wall_clock();
+    uint64_t now = uv_now(pipeline->loop), rest = 0;
 
     if (due >= pipeline->next_due || pipeline->stopping)
         return;
+    if (pipeline->cur_rests_until > now)
+        rest = pipeline->cur_rests_until - now;
     pipeline->next_due = due;
-    uv_timer_start(&pipeline->due_timer, due_cb, wait > 0 ? (uint64_t)wait / 1000 + 1 : 0, 0);
+    wait = wait > 0 ? wait / 1000 + 1 : 0;
+    uv_timer_start(&pipeline->due_timer, due_cb, (uint64_t)wait > rest ? (uint64_t)wait : rest, 0);
 }
 
-/* Around a full look at cur/. */
+/* Around a full look at cur/, which takes as long as there are messages: no next one begins before ten
+ * times as long has passed, however many are due in between. */
 static void watch_cur(struct pipeline *pipeline)
 {
     const struct watcher *watcher = &pipeline->watcher;
+    uint64_t now = uv_now(pipeline->loop);
 
     if (watcher->cur_scans != pipeline->cur_scans) {
         pipeline->cur_scans = watcher->cur_scans;
+        pipeline->cur_rests_until = now + LOOK_PAUSE + 10 * (now - pipeline->cur_began);
         metric_set_value(&relay_metrics[METRIC_WAITING], (double)pipeline->deferred.waiting);
         if (pipeline->deferred.earliest != INT64_MAX)
             due_at(pipeline, pipeline->deferred.earliest);
     }
-    if (watcher->cur_due && !watcher->scan_cur.busy && !watcher->scan_cur.scanner.open)
+    if (watcher->cur_due && !watcher->scan_cur.busy && !watcher->scan_cur.scanner.open) {
+        pipeline->cur_began = now;
         deferred_clear(&pipeline->deferred);
+    }
 }
 
 /* The turn. */
+
+/* Mails that were sent and are not recorded would be sent again after a crash: so there are not many,
+ * however slow the disk is. */
+static size_t done_max(const struct pipeline *pipeline)
+{
+    return DONE_EACH * (size_t)pipeline->config->connections;
+}
 
 static bool uses_spool(const struct pipeline *pipeline)
 {
@@ -269,9 +316,13 @@ static void reload(struct pipeline *pipeline)
         log_info("reloaded");
 }
 
+static void drop_done(struct pipeline *pipeline);
+
 /* The directories are not those that we opened: what is in hand is of the old ones. */
 static void leave_spool(struct pipeline *pipeline)
 {
+    if (pipeline->record_failed)
+        drop_done(pipeline);
     sender_return(&pipeline->sender);
     for (size_t i = pipeline->sender.session_count; i-- > 0;)
         session_quit(pipeline->sender.sessions[i]);
@@ -300,10 +351,12 @@ static void turn_cb(uv_prepare_t *turn)
     open_recorder(pipeline);
     watch_cur(pipeline);
     watcher_turn(&pipeline->watcher);
-    if (pipeline->done_count < DONE_MAX) {
+    if (!pipeline->record_failed && pipeline->done_count < done_max(pipeline)) {
         start_loading(pipeline);
         sender_turn(&pipeline->sender);
     }
+    /* Mails that needed no server came back at once. */
+    start_recording(pipeline);
     if (pipeline->watcher.watching)
         program_ready();
 }
@@ -415,9 +468,11 @@ static void drop_done(struct pipeline *pipeline)
         struct mail *mail = pipeline->done;
         pipeline->done = mail->next;
         log_error("not_recorded", LOG_TEXT("id", mail->id), LOG_ERRNO(mail->error));
+        intake_forget(&pipeline->intake, mail->id);
         mail_free(mail);
     }
     pipeline->done_end = &pipeline->done;
+    pipeline->done_count = 0;
 }
 
 static void finish_stop(struct pipeline *pipeline)

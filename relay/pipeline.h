@@ -45,10 +45,13 @@ struct pipeline {
     struct mail *recording; /* with the pool */
     uv_work_t record_work;
     bool record_failed; /* the last time; the next is when record_timer says */
+    uint64_t record_pause;
     uv_timer_t record_timer;
 
     struct deferred deferred; /* what the looks at cur/ find */
     uint64_t cur_scans;       /* looks that were heeded */
+    uint64_t cur_began;       /* the last one did, in uv_now */
+    uint64_t cur_rests_until; /* the next one does not before */
     int64_t next_due;         /* when the due_timer rings, microseconds since the epoch */
     uv_timer_t due_timer;
 

@@ -47,15 +47,22 @@ void recorder_close(struct recorder *recorder)
     recorder->piece = NULL;
 }
 
+/* Some recipients are still to be asked. What became of the others in this try is recorded at its end,
+ * so that the sender hears of all that failed in one notification; only that some were accepted cannot
+ * wait. */
+static bool goes_on(const struct mail *mail)
+{
+    return mail_has(mail, OUTCOME_OPEN) || mail_has(mail, OUTCOME_AGAIN);
+}
+
 static void work_begin(struct work *work, struct mail *mail, int64_t now)
 {
     *work = (struct work){
         .mail = mail,
         .now = now,
         .accepted = mail_has(mail, OUTCOME_ACCEPTED),
-        .failed = mail_has(mail, OUTCOME_FAILED),
-        .rest = mail_has(mail, OUTCOME_OPEN) || mail_has(mail, OUTCOME_AGAIN) ||
-                mail_has(mail, OUTCOME_DEFERRED),
+        .failed = mail_has(mail, OUTCOME_FAILED) && !goes_on(mail),
+        .rest = mail_has(mail, OUTCOME_DEFERRED) || goes_on(mail),
     };
     mail->error = 0;
 }
@@ -104,14 +111,14 @@ static void give_up(struct mail *mail, int64_t max_age)
     }
 }
 
+/* A try that goes on is made by whoever has the mail in hand; the time is for the case that nobody has,
+ * after a crash. */
 static int64_t next_try(const struct mail *mail, int64_t now)
 {
     uint32_t random = 0;
 
-    if (mail_has(mail, OUTCOME_OPEN) || mail_has(mail, OUTCOME_AGAIN))
-        return now;
     if (!mail_has(mail, OUTCOME_DEFERRED))
-        return 0;
+        return goes_on(mail) ? now : 0;
     /* Without it the tries are only less spread. */
     if (getrandom(&random, sizeof random, GRND_NONBLOCK) < 0)
         random = (uint32_t)now;
@@ -146,25 +153,27 @@ static void say_outcomes(const struct work *work)
     if ((first = first_with(mail, OUTCOME_ACCEPTED, &count)) != NULL)
         log_info("relayed", LOG_TEXT("id", mail->id), LOG_NUMBER("rcpt", count),
                  LOG_TEXT("to", first->address), LOG_TEXT("reply", first->words));
-    if ((first = first_with(mail, OUTCOME_DEFERRED, &count)) != NULL) {
+    if (!goes_on(mail) && (first = first_with(mail, OUTCOME_DEFERRED, &count)) != NULL) {
         envelope_format_time(next, mail->due);
         log_info("deferred", LOG_TEXT("id", mail->id), LOG_NUMBER("rcpt", count),
                  LOG_TEXT("to", first->address), LOG_TEXT("next", next),
                  LOG_TEXT("reply", first->words));
     }
-    if ((first = first_with(mail, OUTCOME_FAILED, &count)) != NULL)
+    if (work->failed && (first = first_with(mail, OUTCOME_FAILED, &count)) != NULL)
         log_warn("failed", LOG_TEXT("id", mail->id), LOG_NUMBER("rcpt", count),
                  LOG_TEXT("to", first->address), LOG_TEXT("as", work->name),
                  LOG_TEXT("reply", first->words));
 }
 
-static void say_end(const struct work *work)
+static void end(const struct work *work)
 {
     if (work->mail->error != 0) {
         log_error("not_recorded", LOG_TEXT("id", work->mail->id), LOG_ERRNO(work->mail->error));
         return;
     }
     say_outcomes(work);
+    if (work->mail->due > 0)
+        work->mail->directory = QUEUE_CUR;
 }
 
 /* Takes the failed ones off the list, whose failure is ended. */
@@ -193,12 +202,21 @@ enum mail_status record_resume(struct recorder *recorder, struct mail *mail)
         return MAIL_LOADED;
     mail->due = work.rest ? work.now : 0;
     steps_take(recorder, &work, mail->error == 0 ? 1 : 0);
-    say_end(&work);
+    end(&work);
     if (mail->error != 0)
         return MAIL_UNREADABLE;
     drop_failed(mail);
     mail->directory = QUEUE_CUR;
     return work.rest ? MAIL_LOADED : MAIL_GONE;
+}
+
+/* Where a notification belongs cannot be told while a list of domains is broken: the failure is put
+ * off, as if the smarthost had. */
+static void put_off(struct mail *mail)
+{
+    for (size_t i = 0; i < mail->count; i++)
+        if (mail->recipients[i].outcome == OUTCOME_FAILED)
+            mail->recipients[i].outcome = OUTCOME_DEFERRED;
 }
 
 /* False when there is nothing to record. */
@@ -208,6 +226,10 @@ static bool prepare(const struct recorder *recorder, struct work *work, struct m
     if (now - mail->reader.envelope.received > recorder->max_age)
         give_up(mail, recorder->max_age);
     work_begin(work, mail, now);
+    if (work->failed && !failure_can_be_told(recorder, mail)) {
+        put_off(mail);
+        work_begin(work, mail, now);
+    }
     if (work->failed)
         find_failure(recorder, work);
     mail->due = next_try(mail, now);
@@ -231,6 +253,6 @@ void record_run(struct recorder *recorder, struct mail *mails, int64_t now)
         count += prepare(recorder, &works[count], mail, now);
     steps_take(recorder, works, count);
     for (size_t i = 0; i < count; i++)
-        say_end(&works[i]);
+        end(&works[i]);
     free(works);
 }

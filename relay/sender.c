@@ -15,8 +15,8 @@ enum { TRIES_IN_TROUBLE = 2 };
  * no, and one that has the message already, and could not say so, is not asked at once again. */
 enum { REST_MS = 5 * 1000 };
 
-/* Mails that are loaded ahead for each connection, so that none waits for the disk. */
-enum { READY_FOR_EACH = 8 };
+/* Mails that are loaded ahead, so that no connection waits for the disk; those that rest count, too. */
+enum { READY_MIN = 16, READY_FOR_EACH = 4 };
 
 static void push(struct sender *sender, struct mail *mail, bool first)
 {
@@ -69,9 +69,9 @@ static void note_trouble(struct sender *sender, enum trouble trouble, const char
     metric_add(&relay_metrics[METRIC_TROUBLES], 1);
 }
 
-static void note_success(struct sender *sender)
+static void note_success(struct sender *sender, const struct mail *mail)
 {
-    if (smarthost_succeeded(&sender->smarthost))
+    if (smarthost_succeeded(&sender->smarthost, mail->began / 1000000, uv_now(sender->loop)))
         log_info("smarthost_back", LOG_TEXT("host", sender->options.channel.host));
 }
 
@@ -87,13 +87,15 @@ static void defer(struct mail *mail, enum trouble trouble, const char *words)
 }
 
 /* Where the trouble is the host's the mail waits with the others, behind them; the second time it is
- * put off by itself, so that it cannot keep the others waiting for ever. Where some recipients were
- * accepted all the same, that is recorded before the others are tried again. */
+ * put off by itself, so that it cannot keep the others waiting for ever. For what only the operator can mend no mail is
+ * put off. Where some recipients were accepted all the same, that is recorded before the others are tried again. */
 static void take_back(struct sender *sender, struct mail *mail, enum trouble trouble,
                       const char *words)
 {
     if (sender->stopping || mail_has(mail, OUTCOME_ACCEPTED)) {
         sender->done_cb(sender->owner, mail);
+    } else if (trouble_is_fault(trouble)) {
+        push(sender, mail, false);
     } else if (++mail->tries < TRIES_IN_TROUBLE) {
         push(sender, mail, false);
     } else {
@@ -114,6 +116,7 @@ static void rest(struct sender *sender, struct mail *mail)
     while (*place != NULL)
         place = &(*place)->next;
     *place = mail;
+    sender->resting_count++;
     if (!uv_is_active((uv_handle_t *)&sender->rest))
         uv_timer_start(&sender->rest, rest_cb, REST_MS, 0);
 }
@@ -126,6 +129,7 @@ static void rest_cb(uv_timer_t *timer)
     while (sender->resting != NULL && sender->resting->rests_until <= now) {
         struct mail *mail = sender->resting;
         sender->resting = mail->next;
+        sender->resting_count--;
         push(sender, mail, false);
     }
     if (sender->resting != NULL)
@@ -149,6 +153,12 @@ static void take_back_broken(struct sender *sender, struct mail *mail, const cha
     }
 }
 
+/* Recipients are left for another transaction, and there is nothing to be recorded before it. */
+static bool wants_more(const struct mail *mail)
+{
+    return mail->error == 0 && mail_has(mail, OUTCOME_AGAIN) && !mail_has(mail, OUTCOME_ACCEPTED);
+}
+
 static void done_cb(void *owner, struct session *session, struct mail *mail, enum trouble trouble,
                     const char *words, enum session_retry retry)
 {
@@ -163,8 +173,11 @@ static void done_cb(void *owner, struct session *session, struct mail *mail, enu
         take_back(sender, mail, trouble, words);
     } else {
         if (mail->error == 0)
-            note_success(sender);
-        sender->done_cb(sender->owner, mail);
+            note_success(sender, mail);
+        if (wants_more(mail) && !sender->stopping)
+            push(sender, mail, true);
+        else
+            sender->done_cb(sender->owner, mail);
     }
 }
 
@@ -203,16 +216,16 @@ static void send_ready(struct sender *sender)
 
     for (size_t i = 0; i < sender->session_count; i++) {
         struct session *session = sender->sessions[i];
-        struct mail *mail;
 
-        if (session_state(session) != SESSION_IDLE)
-            continue;
-        if (sender->ready_count == 0 || sending >= sender->smarthost.limit)
-            return;
-        mail = pop(sender);
-        mail->began = uv_hrtime();
-        session_send(session, mail);
-        sending++;
+        /* A mail that needs no server to be decided comes back at once. */
+        while (session_state(session) == SESSION_IDLE && sender->ready_count > 0 &&
+               sending < sender->smarthost.limit) {
+            struct mail *mail = pop(sender);
+
+            mail->began = uv_hrtime();
+            session_send(session, mail);
+        }
+        sending = count_in(sender, SESSION_SENDING);
     }
 }
 
@@ -271,16 +284,20 @@ void sender_start(struct sender *sender, uv_loop_t *loop, const struct session_o
 
 void sender_add(struct sender *sender, struct mail *mail)
 {
-    push(sender, mail, false);
+    if (sender->stopping)
+        sender->done_cb(sender->owner, mail);
+    else
+        push(sender, mail, false);
 }
 
 size_t sender_wants(const struct sender *sender)
 {
-    size_t most = READY_FOR_EACH * sender->smarthost.connections;
+    size_t most = READY_MIN + READY_FOR_EACH * sender->smarthost.connections;
+    size_t have = sender->ready_count + sender->resting_count;
 
     if (sender->stopping || !smarthost_is_open(&sender->smarthost, uv_now(sender->loop)))
         return 0;
-    return sender->ready_count < most ? most - sender->ready_count : 0;
+    return have < most ? most - have : 0;
 }
 
 void sender_hurry(struct sender *sender)
@@ -294,6 +311,7 @@ void sender_return(struct sender *sender)
     while (sender->resting != NULL) {
         struct mail *mail = sender->resting;
         sender->resting = mail->next;
+        sender->resting_count--;
         push(sender, mail, false);
     }
     uv_timer_stop(&sender->rest);

@@ -25,6 +25,7 @@ struct sender {
     struct mail *ready; /* a list, the next to be sent first */
     size_t ready_count;
     struct mail *resting; /* a list: to be ready when their time comes (`mail->rests_until`) */
+    size_t resting_count;
     uv_timer_t rest;
     uv_timer_t retry; /* wakes the loop when the smarthost may be tried again */
     bool stopping;
@@ -38,7 +39,7 @@ struct sender {
 void sender_start(struct sender *sender, uv_loop_t *loop, const struct session_options *options,
                   size_t connections);
 
-/* Takes a mail to be sent. */
+/* Takes a mail to be sent. One that comes after sender_stop goes back at once. */
 void sender_add(struct sender *sender, struct mail *mail);
 
 /* Mails it has use for now, beyond those it has. */

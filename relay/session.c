@@ -74,6 +74,14 @@ static void close_channel(struct session *session)
     session->channel = NULL;
 }
 
+/* 421 to MAIL over a connection that has served: many servers end a connection so after a number of
+ * messages. If it was meant for all of us the next connection will hear it, too. */
+static bool is_worn_out(const struct session *session)
+{
+    return session->trouble == TROUBLE_THROTTLED && session->mails > 0 &&
+           !session->transaction.mail_answered;
+}
+
 /* The end, once nobody else has the mail. The words were kept, for they are the caller's and it may
  * free them in between. */
 static void finish(struct session *session)
@@ -84,7 +92,10 @@ static void finish(struct session *session)
 
     session->mail = NULL;
     if (mail != NULL) {
-        if (trouble == TROUBLE_UNREACHABLE && session->mails > 0) {
+        if (is_worn_out(session)) {
+            retry = SESSION_RETRY_NOW;
+            trouble = TROUBLE_NONE;
+        } else if (trouble == TROUBLE_UNREACHABLE && session->mails > 0) {
             retry = session->answered ? SESSION_RETRY_SOON : SESSION_RETRY_NOW;
             trouble = TROUBLE_NONE;
         }
@@ -210,6 +221,13 @@ static void begin_content(struct session *session)
 
 /* Mails. */
 
+static const enum trouble troubles[] = {
+    [TRANSACTION_FINE] = TROUBLE_NONE,
+    [TRANSACTION_THROTTLED] = TROUBLE_THROTTLED,
+    [TRANSACTION_LOGIN] = TROUBLE_CREDENTIALS,
+    [TRANSACTION_PROTOCOL] = TROUBLE_PROTOCOL,
+};
+
 static void become_idle(struct session *session)
 {
     unsigned most = session->options->mails;
@@ -227,15 +245,16 @@ static void become_idle(struct session *session)
 
 static void finish_mail(struct session *session)
 {
+    const struct transaction *transaction = &session->transaction;
     struct mail *mail = session->mail;
-    bool throttled = session->transaction.trouble == TRANSACTION_THROTTLED;
 
     session->mail = NULL;
     session->mails++;
-    session->reset = transaction_is_open(&session->transaction);
-    session->callbacks->done_cb(session->owner, session, mail,
-                                throttled ? TROUBLE_THROTTLED : TROUBLE_NONE,
-                                session->transaction.last.text, SESSION_RETRY_NONE);
+    session->reset = transaction_is_open(transaction);
+    if (transaction->learned > 0)
+        session->extensions.recipients_max = transaction->learned;
+    session->callbacks->done_cb(session->owner, session, mail, troubles[transaction->trouble],
+                                transaction->cause.text, SESSION_RETRY_NONE);
     become_idle(session);
 }
 
@@ -261,9 +280,7 @@ static void advance(struct session *session)
         finish_mail(session);
         break;
     case TRANSACTION_BROKEN:
-        end(session,
-            transaction->trouble == TRANSACTION_THROTTLED ? TROUBLE_THROTTLED : TROUBLE_PROTOCOL,
-            transaction->last.text);
+        end(session, troubles[transaction->trouble], transaction->cause.text);
         break;
     }
 }
@@ -294,10 +311,17 @@ static bool may_end(const struct session *session)
  * (RFC 5321, section 3.8). */
 static void take_unasked(struct session *session, const struct reply *reply)
 {
-    if (may_end(session))
-        end(session, TROUBLE_NONE, "");
-    else
-        end(session, reply->code == 421 ? TROUBLE_THROTTLED : TROUBLE_PROTOCOL, reply->text);
+    bool refusal = session->state == SESSION_SENDING &&
+                   session->transaction.state == TRANSACTION_CONTENT && reply->code >= 400;
+
+    if (reply->code == 421 && !may_end(session)) {
+        end(session, TROUBLE_THROTTLED, reply->text);
+    } else if (refusal) {
+        transaction_refused_early(&session->transaction, reply);
+        end(session, troubles[session->transaction.trouble], reply->text);
+    } else {
+        end(session, may_end(session) ? TROUBLE_NONE : TROUBLE_PROTOCOL, reply->text);
+    }
 }
 
 static void take_reply(struct session *session, const struct reply *reply)

@@ -10,19 +10,23 @@ static const struct {
     [TROUBLE_UNREACHABLE] = {"unreachable", false, ""},
     [TROUBLE_THROTTLED] = {"throttled", false, ""},
     [TROUBLE_PROTOCOL] = {"protocol", false, ""},
-    [TROUBLE_NAME] = {"unknown_host", true,
-                      "the name in RELAY_HOST is not known: set it to the smarthost's name, or see "
-                      "that names can be looked up"},
+    [TROUBLE_NAME] =
+        {"unknown_host", true,
+         "the name in RELAY_HOST cannot be looked up: set it to the smarthost's name, or "
+         "see to the name server"},
     [TROUBLE_NO_TLS] = {"no_tls", true,
                         "no TLS with this host: set RELAY_TLS and RELAY_PORT to what it offers "
                         "(starttls on 587, implicit on 465)"},
     [TROUBLE_CERTIFICATE] =
         {"certificate", true,
-         "the certificate is not trusted: set RELAY_HOST to the name that stands "
-         "in it, or RELAY_CA to the authority that signed it"},
-    [TROUBLE_CREDENTIALS] = {"credentials", true,
-                             "the login is refused: set RELAY_USER and RELAY_PASSWORD_FILE, "
-                             "RELAY_PASSWORD or RELAY_TOKEN_FILE to what the host gave out"},
+         "the certificate is not trusted: set RELAY_HOST to a name that stands in "
+         "it, or RELAY_CA to the authority that signed it; or the host has to "
+         "renew it"},
+    [TROUBLE_CREDENTIALS] =
+        {"credentials", true,
+         "no login: set RELAY_USER, and RELAY_PASSWORD_FILE, RELAY_PASSWORD or "
+         "RELAY_TOKEN_FILE, to what the host gave out and still takes, or none of "
+         "them where it wants no login"},
 };
 
 bool trouble_is_fault(enum trouble trouble)
@@ -42,7 +46,8 @@ const char *trouble_advice(enum trouble trouble)
 
 void smarthost_init(struct smarthost *smarthost, size_t connections)
 {
-    *smarthost = (struct smarthost){.connections = connections, .limit = connections};
+    *smarthost = (struct smarthost){
+        .connections = connections, .limit = connections, .granted = connections};
 }
 
 bool smarthost_troubled(struct smarthost *smarthost, enum trouble trouble, uint64_t now)
@@ -54,6 +59,10 @@ bool smarthost_troubled(struct smarthost *smarthost, enum trouble trouble, uint6
     /* The first trouble of a pause decides about it. */
     if (smarthost->pause > 0 && now < smarthost->retry_at)
         return false;
+    if (trouble == TROUBLE_THROTTLED) {
+        smarthost->granted = smarthost->limit > 1 ? smarthost->limit / 2 : 1;
+        smarthost->raised_at = now;
+    }
     smarthost->trouble = trouble;
     smarthost->limit = 1;
     smarthost->pause *= 2;
@@ -65,17 +74,18 @@ bool smarthost_troubled(struct smarthost *smarthost, enum trouble trouble, uint6
     return news;
 }
 
-/* A host that wanted less of us is given more step by step; one that was away gets all at once. */
-bool smarthost_succeeded(struct smarthost *smarthost)
+bool smarthost_succeeded(struct smarthost *smarthost, uint64_t began, uint64_t now)
 {
     bool news = smarthost->trouble != TROUBLE_NONE;
 
-    if (smarthost->trouble == TROUBLE_THROTTLED || smarthost->limit > 1)
-        smarthost->limit *= 2;
-    else
-        smarthost->limit = smarthost->connections;
-    if (smarthost->limit > smarthost->connections)
-        smarthost->limit = smarthost->connections;
+    if (news && began < smarthost->retry_at)
+        return false;
+    if (smarthost->granted < smarthost->connections &&
+        now - smarthost->raised_at >= 1000 * (uint64_t)SMARTHOST_RAISE) {
+        smarthost->granted++;
+        smarthost->raised_at = now;
+    }
+    smarthost->limit = smarthost->granted;
     smarthost->trouble = TROUBLE_NONE;
     smarthost->pause = 0;
     smarthost->retry_at = 0;

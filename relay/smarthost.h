@@ -18,9 +18,15 @@ enum {
     SMARTHOST_LONGEST = 300
 };
 
+/* A host that asks for less gets half as many connections, and one more after each of so many seconds
+ * in which it did not ask again. */
+enum { SMARTHOST_RAISE = 60 };
+
 struct smarthost {
     size_t connections; /* RELAY_CONNECTIONS */
     size_t limit;       /* how many of them there may be now */
+    size_t granted;     /* how many the host seems to allow: what `limit` is when all is well */
+    uint64_t raised_at; /* when that was last changed */
     enum trouble trouble;
     uint64_t pause;    /* the last one; 0: none since the last success */
     uint64_t retry_at; /* nothing is sent before */
@@ -33,8 +39,9 @@ void smarthost_init(struct smarthost *smarthost, size_t connections);
  * said. */
 bool smarthost_troubled(struct smarthost *smarthost, enum trouble trouble, uint64_t now);
 
-/* A transaction came to its end, whatever it said of its recipients. True when that ends a trouble. */
-bool smarthost_succeeded(struct smarthost *smarthost);
+/* A transaction that was begun at `began` came to its end, whatever it said of its recipients. True
+ * when that ends a trouble: which one that was begun before the end of the pause does not. */
+bool smarthost_succeeded(struct smarthost *smarthost, uint64_t began, uint64_t now);
 
 /* Somebody says that it is worth a try now (SIGHUP). The next pause is a short one. */
 void smarthost_hurry(struct smarthost *smarthost, uint64_t now);

@@ -124,19 +124,6 @@ static bool is_kept(const struct work *work)
     return work->failed ? work->accepted : work->rest;
 }
 
-static int step_keep(const struct recorder *recorder, struct work *work)
-{
-    int error = 0;
-
-    if (work->begun)
-        return 0;
-    if (is_kept(work))
-        error = write_cur(recorder, work, OUTCOMES_REST | OUTCOMES_FAILED);
-    if (error == 0 && work->failed)
-        error = stage_failure(recorder, work);
-    return error;
-}
-
 static int remove_from(const struct recorder *recorder, struct work *work,
                        enum queue_directory directory)
 {
@@ -158,12 +145,27 @@ static int remove_all(const struct recorder *recorder, struct work *work)
     return error != 0 ? error : remove_from(recorder, work, QUEUE_CUR);
 }
 
+static int step_keep(const struct recorder *recorder, struct work *work)
+{
+    int error = 0;
+
+    if (work->begun)
+        return 0;
+    if (!work->failed && !work->rest)
+        return remove_all(recorder, work);
+    if (is_kept(work))
+        error = write_cur(recorder, work, OUTCOMES_REST | OUTCOMES_FAILED);
+    if (error == 0 && work->failed)
+        error = stage_failure(recorder, work);
+    return error;
+}
+
 static int step_set_aside(const struct recorder *recorder, struct work *work)
 {
     int error = 0;
 
     if (!work->failed && !work->rest)
-        return remove_all(recorder, work);
+        return 0;
     if (is_kept(work) && work->mail->directory == QUEUE_NEW)
         error = remove_from(recorder, work, QUEUE_NEW);
     if (error != 0 || !work->failed)

@@ -2,7 +2,7 @@
  * reply belongs to is known by counting, and what it means is a table of command and class of reply. */
 #include "relay/transaction.h"
 
-#include "queue/spool.h"
+#include "relay/needs.h"
 
 #include <assert.h>
 #include <inttypes.h>
@@ -12,55 +12,6 @@ enum command { COMMAND_RSET, COMMAND_MAIL, COMMAND_RCPT, COMMAND_DATA, COMMAND_E
 
 /* Classes of replies (RFC 5321, section 4.2.1): 2xx to 5xx. */
 enum class { CLASS_DONE, CLASS_GO_ON, CLASS_LATER, CLASS_NEVER, CLASSES };
-
-/* What needs no server. */
-
-static bool header_needs_utf8(const struct mail *mail)
-{
-    static const char protocol[] = "UTF8SMTP";
-
-    return mail->survey.eight_bit_header &&
-           strncmp(mail->reader.envelope.protocol, protocol, sizeof protocol - 1) == 0;
-}
-
-static void fail_open(struct mail *mail, const char *status, const char *words, bool utf8_only)
-{
-    for (size_t i = 0; i < mail->count; i++)
-        if (mail->recipients[i].outcome == OUTCOME_OPEN &&
-            (!utf8_only || mail->recipients[i].non_ascii))
-            mail_decide(mail, i, OUTCOME_FAILED, status, words, true);
-}
-
-static void fail_unsendable(struct mail *mail, const struct extensions *extensions)
-{
-    if (mail->survey.hops > QUEUE_HOPS_MAX)
-        fail_open(mail, "5.4.6",
-                  "the message has come through too many servers: it goes in circles", false);
-    if (mail->survey.eight_bit && !extensions->eight_bit)
-        fail_open(mail, "5.6.3", "the smarthost does not offer 8BITMIME, which this message needs",
-                  false);
-    if (extensions->utf8)
-        return;
-    if (header_needs_utf8(mail))
-        fail_open(mail, "5.6.9",
-                  "the smarthost does not offer SMTPUTF8, which the header of this message needs",
-                  false);
-    fail_open(mail, "5.6.7", "the smarthost does not offer SMTPUTF8, which this address needs",
-              !mail->sender_non_ascii);
-}
-
-/* Whether those that are left need SMTPUTF8. */
-static bool needs_utf8(const struct transaction *transaction)
-{
-    const struct mail *mail = transaction->mail;
-
-    if (mail->sender_non_ascii || header_needs_utf8(mail))
-        return true;
-    for (size_t i = 0; i < transaction->limit; i++)
-        if (mail->recipients[i].outcome == OUTCOME_OPEN && mail->recipients[i].non_ascii)
-            return true;
-    return false;
-}
 
 /* The next recipient from `at` on that is in this transaction and has no outcome yet. */
 static size_t next_open(const struct transaction *transaction, size_t at)
@@ -81,11 +32,11 @@ void transaction_begin(struct transaction *transaction, struct mail *mail,
         if (mail->recipients[i].outcome == OUTCOME_AGAIN)
             mail->recipients[i].outcome = OUTCOME_OPEN;
     }
-    fail_unsendable(mail, extensions);
+    needs_refuse(mail, extensions);
     while (transaction->limit < mail->count && (most == 0 || count < most))
         count += mail->recipients[transaction->limit++].outcome == OUTCOME_OPEN;
     transaction->next = transaction->answering = next_open(transaction, 0);
-    transaction->utf8 = needs_utf8(transaction);
+    transaction->utf8 = needs_utf8(mail, transaction->limit);
     if (transaction->next == transaction->limit)
         transaction->state = TRANSACTION_DONE;
 }
@@ -203,23 +154,51 @@ void transaction_write(struct transaction *transaction, struct buffer *out)
 
 /* Replies. */
 
+static void give_up(struct transaction *transaction, enum transaction_trouble trouble,
+                    const struct reply *reply)
+{
+    transaction->state = TRANSACTION_BROKEN;
+    transaction->trouble = trouble;
+    transaction->cause = *reply;
+}
+
 static void broken(struct transaction *transaction, const struct reply *reply)
 {
-    (void)reply;
-    transaction->state = TRANSACTION_BROKEN;
-    transaction->trouble = TRANSACTION_PROTOCOL;
+    give_up(transaction, TRANSACTION_PROTOCOL, reply);
 }
 
+/* We are out of step with the server, for which no message can be blamed. */
+static bool is_out_of_step(const struct reply *reply)
+{
+    return reply->code == 503;
+}
+
+/* Nor for that it does not know us (RFC 4954, section 6; RFC 3207, section 4). */
+static bool wants_login(const struct reply *reply)
+{
+    return reply->code == 530 || reply->code == 534 || reply->code == 535 || reply->code == 538;
+}
+
+/* 5.4.5 is congestion, which RFC 3463 knows only as something that passes: Gmail has it in `550 5.4.5
+ * Daily user sending limit exceeded`, of every message until the day is over. */
 static bool is_throttling(const struct reply *reply)
 {
-    return reply->code == 454 || (reply->code / 100 == 4 && strcmp(reply->status, "4.7.0") == 0);
+    return reply->code == 454 || strcmp(reply->status, "4.7.0") == 0 ||
+           strcmp(reply->status, "5.4.5") == 0;
 }
 
-/* Who has no outcome keeps none, and nobody else is asked. */
-static void throttled(struct transaction *transaction)
+/* What was said is no verdict about a message, but about us: then who has no outcome keeps none, and
+ * nobody else is asked. */
+static bool is_about_us(struct transaction *transaction, const struct reply *reply)
 {
-    transaction->trouble = TRANSACTION_THROTTLED;
+    if (!wants_login(reply) && !is_throttling(reply))
+        return false;
+    if (transaction->trouble == TRANSACTION_FINE) {
+        transaction->trouble = wants_login(reply) ? TRANSACTION_LOGIN : TRANSACTION_THROTTLED;
+        transaction->cause = *reply;
+    }
     transaction->next = transaction->limit;
+    return true;
 }
 
 /* What was said of all of them: of those that RCPT took, or of all that are open where it was MAIL. */
@@ -228,10 +207,8 @@ static void decide_all(struct transaction *transaction, const struct reply *repl
 {
     struct mail *mail = transaction->mail;
 
-    if (outcome == OUTCOME_DEFERRED && is_throttling(reply)) {
-        throttled(transaction);
+    if (outcome != OUTCOME_ACCEPTED && is_about_us(transaction, reply))
         return;
-    }
     for (size_t i = 0; i < mail->count; i++) {
         const struct recipient *recipient = &mail->recipients[i];
         if (recipient->outcome == OUTCOME_OPEN && (recipient->taken || !taken_only))
@@ -260,7 +237,10 @@ static void mail_later(struct transaction *transaction, const struct reply *repl
 static void mail_never(struct transaction *transaction, const struct reply *reply)
 {
     transaction->mail_answered = true;
-    decide_all(transaction, reply, false, OUTCOME_FAILED);
+    if (is_out_of_step(reply))
+        broken(transaction, reply);
+    else
+        decide_all(transaction, reply, false, OUTCOME_FAILED);
 }
 
 /* The recipient that the next reply to RCPT is about. Where MAIL was refused nobody listens. */
@@ -278,18 +258,30 @@ static void rcpt_accepted(struct transaction *transaction, const struct reply *r
     size_t recipient = take_answering(transaction);
 
     (void)reply;
-    if (mail_is_refused(transaction))
+    if (mail_is_refused(transaction)) {
+        transaction->astray = true;
         return;
+    }
     transaction->mail->recipients[recipient].taken = true;
     transaction->accepted++;
 }
 
-/* Too many for one transaction (RFC 5321, section 4.5.3.1.10): 452, which may have a status that says
- * that it is something else. */
+/* Too many for one transaction (RFC 5321, section 4.5.3.1.10): 452, or 552, which is to be heard as
+ * that, unless a status says that it is something else. */
 static bool is_too_many(const struct reply *reply)
 {
     return strcmp(reply->status + 1, ".5.3") == 0 ||
-           (reply->code == 452 && strcmp(reply->status, "4.0.0") == 0);
+           ((reply->code == 452 || reply->code == 552) && strcmp(reply->status + 1, ".0.0") == 0);
+}
+
+/* The others are not asked now, for a server may lose patience; and those of the next transaction are no
+ * more than it took in this one. */
+static void again(struct transaction *transaction, size_t recipient)
+{
+    transaction->mail->recipients[recipient].outcome = OUTCOME_AGAIN;
+    if (transaction->next < transaction->limit)
+        transaction->limit = transaction->next;
+    transaction->learned = transaction->accepted;
 }
 
 static void rcpt_later(struct transaction *transaction, const struct reply *reply)
@@ -299,10 +291,8 @@ static void rcpt_later(struct transaction *transaction, const struct reply *repl
     if (mail_is_refused(transaction))
         return;
     if (transaction->accepted > 0 && is_too_many(reply))
-        transaction->mail->recipients[recipient].outcome = OUTCOME_AGAIN;
-    else if (is_throttling(reply))
-        throttled(transaction);
-    else
+        again(transaction, recipient);
+    else if (!is_about_us(transaction, reply))
         mail_decide(transaction->mail, recipient, OUTCOME_DEFERRED, reply->status, reply->text,
                     false);
 }
@@ -313,22 +303,32 @@ static void rcpt_never(struct transaction *transaction, const struct reply *repl
 
     if (mail_is_refused(transaction))
         return;
-    /* 552 was 452 once, and RFC 5321 wants it heard as that. */
-    if (transaction->accepted > 0 && reply->code == 552 && is_too_many(reply))
-        transaction->mail->recipients[recipient].outcome = OUTCOME_AGAIN;
-    else
+    if (is_out_of_step(reply)) {
+        broken(transaction, reply);
+        return;
+    }
+    if (transaction->accepted > 0 && reply->code == 552 && is_too_many(reply)) {
+        again(transaction, recipient);
+    } else if (!is_about_us(transaction, reply)) {
         mail_decide(transaction->mail, recipient, OUTCOME_FAILED, reply->status, reply->text,
                     false);
+        transaction->refused++;
+    }
 }
 
 /* DATA went out before it was known that nobody would be accepted: RFC 2920, section 3.1, has the
  * client end the data at once. */
 static void data_go_on(struct transaction *transaction, const struct reply *reply)
 {
-    (void)reply;
     transaction->data_sent = false;
     if (transaction->accepted > 0)
         transaction->state = TRANSACTION_CONTENT;
+    else if (transaction->astray)
+        /* It has a transaction that we know nothing of, in which an end of data would be a message. */
+        give_up(transaction,
+                transaction->trouble != TRANSACTION_FINE ? transaction->trouble
+                                                         : TRANSACTION_PROTOCOL,
+                reply);
     else
         transaction->void_end = true;
 }
@@ -344,7 +344,11 @@ static void data_never(struct transaction *transaction, const struct reply *repl
 {
     transaction->data_sent = false;
     transaction->data_refused = true;
-    decide_all(transaction, reply, true, OUTCOME_FAILED);
+    /* 503 is what a server says that has accepted nobody. */
+    if (is_out_of_step(reply) && transaction->accepted > 0)
+        broken(transaction, reply);
+    else
+        decide_all(transaction, reply, true, OUTCOME_FAILED);
 }
 
 static void end_accepted(struct transaction *transaction, const struct reply *reply)
@@ -401,18 +405,41 @@ static enum command answered_command(const struct transaction *transaction)
     return transaction->answered < transaction->asked ? COMMAND_RCPT : COMMAND_DATA;
 }
 
+/* Somebody that was in this transaction is done with, so that the next has fewer. */
+static bool has_progressed(const struct transaction *transaction)
+{
+    const struct mail *mail = transaction->mail;
+
+    for (size_t i = 0; i < mail->count; i++) {
+        const struct recipient *recipient = &mail->recipients[i];
+        if (recipient->taken &&
+            (recipient->outcome == OUTCOME_ACCEPTED || recipient->outcome == OUTCOME_FAILED))
+            return true;
+    }
+    return transaction->refused > 0;
+}
+
 /* Nothing is awaited and nothing more will be sent. Who was not asked for want of room goes into the
- * next transaction; where the host wants less of us nobody is hurried. */
+ * next transaction, unless this one has come to nothing: then all of them wait. Where the host wants
+ * less of us nobody is hurried. */
 static void finish(struct transaction *transaction)
 {
     struct mail *mail = transaction->mail;
+    const struct reply *last = &transaction->last;
+    bool progressed = has_progressed(transaction);
 
     transaction->state = TRANSACTION_DONE;
     if (transaction->trouble != TRANSACTION_FINE)
         return;
-    for (size_t i = transaction->limit; i < mail->count; i++)
-        if (mail->recipients[i].outcome == OUTCOME_OPEN)
+    for (size_t i = 0; i < mail->count; i++) {
+        enum outcome outcome = mail->recipients[i].outcome;
+        bool left =
+            outcome == OUTCOME_AGAIN || (outcome == OUTCOME_OPEN && i >= transaction->limit);
+        if (left && progressed)
             mail->recipients[i].outcome = OUTCOME_AGAIN;
+        else if (left)
+            mail_decide(mail, i, OUTCOME_DEFERRED, last->status, last->text, false);
+    }
 }
 
 static bool is_over(const struct transaction *transaction)
@@ -432,13 +459,23 @@ void transaction_reply(struct transaction *transaction, const struct reply *repl
     assert(transaction_awaits_reply(transaction));
     transaction->last = *reply;
     if (reply->code == 421) {
-        transaction->state = TRANSACTION_BROKEN;
-        transaction->trouble = TRANSACTION_THROTTLED;
+        give_up(transaction, TRANSACTION_THROTTLED, reply);
         return;
     }
     handlers[answered_command(transaction)][reply->code / 100 - 2](transaction, reply);
     if (is_over(transaction))
         finish(transaction);
+}
+
+void transaction_refused_early(struct transaction *transaction, const struct reply *reply)
+{
+    assert(transaction->state == TRANSACTION_CONTENT);
+    transaction->last = *reply;
+    if (reply->code >= 500)
+        end_never(transaction, reply);
+    else
+        end_later(transaction, reply);
+    finish(transaction);
 }
 
 void transaction_sent(struct transaction *transaction)
@@ -449,5 +486,6 @@ void transaction_sent(struct transaction *transaction)
 
 bool transaction_is_open(const struct transaction *transaction)
 {
-    return transaction->mail_accepted && !transaction->ended;
+    return (transaction->mail_accepted && !transaction->ended) ||
+           (transaction->reset && !transaction->reset_answered);
 }

@@ -5,7 +5,7 @@
  *
  *     ENVELOPE ──354, someone accepted──▶ CONTENT ──transaction_sent──▶ END ──reply──▶ DONE
  *        └────────nobody accepted (an end of data alone is sent where 354 came all the same)──▶ DONE
- *     any ──a reply that cannot be, 421──▶ BROKEN
+ *     any ──a reply that cannot be, 421, a login that is missing──▶ BROKEN
  */
 #ifndef RELAY_TRANSACTION_H
 #define RELAY_TRANSACTION_H
@@ -29,7 +29,8 @@ enum transaction_state {
 enum transaction_trouble {
     TRANSACTION_FINE,
     TRANSACTION_THROTTLED, /* 421, 454, or 4xx with status 4.7.0: the host wants less of all of us */
-    TRANSACTION_PROTOCOL   /* a reply that fits no command */
+    TRANSACTION_LOGIN,     /* MAIL is refused for want of TLS or of a login (530, 534, 535, 538) */
+    TRANSACTION_PROTOCOL   /* a reply that fits no command, or that says so of ours (503) */
 };
 
 /* Recipients whose replies may be awaited at once, so that neither side's memory grows with the
@@ -49,13 +50,18 @@ struct transaction {
     size_t asked;     /* recipients whose RCPT was sent in this transaction */
     size_t answered;  /* and whose reply has come */
     size_t accepted;  /* and was good */
+    size_t refused;   /* and was 5xx */
     bool reset_sent, reset_answered;
     bool mail_sent, mail_answered, mail_accepted;
     bool data_sent;    /* and not answered */
     bool data_refused; /* it was answered, and not by 354 */
+    bool astray;       /* the server took a recipient behind a MAIL that it had refused */
     bool void_end;     /* an end of data is to be sent with nothing before it */
     bool ended;        /* the reply to the end of data has come */
-    struct reply last; /* the last reply, for logs */
+    size_t
+        learned; /* recipients that the server takes in one transaction, as it showed; 0: it did not */
+    struct reply last;  /* the last reply */
+    struct reply cause; /* the one that made the trouble */
 };
 
 /* Begins a transaction with the OPEN and AGAIN recipients of `mail`, which are OPEN then. First it
@@ -79,11 +85,15 @@ bool transaction_awaits_reply(const struct transaction *transaction);
 /* Takes the next reply. */
 void transaction_reply(struct transaction *transaction, const struct reply *reply);
 
+/* In CONTENT a server that has enough may refuse, and close the connection, before it has all. Its reply
+ * counts as if the data had ended; the connection is of no more use. */
+void transaction_refused_early(struct transaction *transaction, const struct reply *reply);
+
 /* In CONTENT: all content and the end of data are written. */
 void transaction_sent(struct transaction *transaction);
 
 /* Whether the server still has an open transaction that RSET must end before the next: MAIL was
- * accepted, and no reply to an end of data came. */
+ * accepted, and no reply to an end of data came; or the RSET that was due did not go out. */
 bool transaction_is_open(const struct transaction *transaction);
 
 #endif

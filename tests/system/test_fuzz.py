@@ -14,7 +14,7 @@ RUNS = scaled(100_000, 5_000)
 
 
 def test_there_are_targets():
-    assert {"command", "path", "data", "proxy", "envelope", "session"} <= set(TARGETS)
+    assert {"command", "path", "data", "proxy", "envelope", "session", "relay"} <= set(TARGETS)
 
 
 @pytest.mark.parametrize("target", TARGETS)

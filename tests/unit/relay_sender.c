@@ -216,6 +216,72 @@ static void a_mail_that_draws_trouble_twice_waits_by_itself(void **state)
     tear_down();
 }
 
+/* Nothing is to be recorded before the others are asked; once somebody was accepted it is. */
+static void the_rest_goes_at_once(void **state)
+{
+    (void)state;
+    set_up(1, 2);
+    sender_turn(&sender);
+    open_all();
+    sender_turn(&sender);
+    recipients[0].outcome = OUTCOME_AGAIN;
+    done(&sessions[0], TROUBLE_NONE, SESSION_RETRY_NONE);
+    assert_int_equal(returned, 0);
+    sender_turn(&sender);
+    assert_ptr_equal(sessions[0].mail, &mails[0]);
+
+    static struct recipient both[2];
+    both[0].outcome = OUTCOME_ACCEPTED;
+    both[1].outcome = OUTCOME_AGAIN;
+    mails[0].recipients = both;
+    mails[0].count = 2;
+    done(&sessions[0], TROUBLE_NONE, SESSION_RETRY_NONE);
+    assert_ptr_equal(last_returned, &mails[0]);
+    tear_down();
+}
+
+/* A success that was under way when the host asked for less. */
+static void a_success_of_before_ends_no_pause(void **state)
+{
+    (void)state;
+    set_up(2, 2);
+    sender_turn(&sender);
+    open_all();
+    sender_turn(&sender);
+    done(&sessions[0], TROUBLE_THROTTLED, SESSION_RETRY_NONE);
+    done(&sessions[1], TROUBLE_NONE, SESSION_RETRY_NONE);
+    assert_int_equal(returned, 1);
+    assert_int_equal(sender.smarthost.trouble, TROUBLE_THROTTLED);
+    sender_turn(&sender);
+    assert_int_equal(session_state(&sessions[1]), SESSION_IDLE);
+    tear_down();
+}
+
+static void what_comes_after_the_stop_goes_back(void **state)
+{
+    (void)state;
+    set_up(1, 1);
+    sender_stop(&sender);
+    assert_int_equal(returned, 1);
+    sender_add(&sender, &mails[1]);
+    assert_ptr_equal(last_returned, &mails[1]);
+    assert_int_equal(sender.ready_count, 0);
+    tear_down();
+}
+
+static void what_rests_counts_as_loaded(void **state)
+{
+    (void)state;
+    set_up(1, 1);
+    sender_turn(&sender);
+    open_all();
+    sender_turn(&sender);
+    size_t wanted = sender_wants(&sender);
+    done(&sessions[0], TROUBLE_NONE, SESSION_RETRY_SOON);
+    assert_int_equal(sender_wants(&sender), wanted - 1);
+    tear_down();
+}
+
 static void a_stale_connection_costs_nothing(void **state)
 {
     (void)state;
@@ -304,6 +370,10 @@ int main(void)
         cmocka_unit_test(loads_ahead_and_no_further),
         cmocka_unit_test(a_host_in_trouble_is_left_alone),
         cmocka_unit_test(a_mail_that_draws_trouble_twice_waits_by_itself),
+        cmocka_unit_test(the_rest_goes_at_once),
+        cmocka_unit_test(a_success_of_before_ends_no_pause),
+        cmocka_unit_test(what_comes_after_the_stop_goes_back),
+        cmocka_unit_test(what_rests_counts_as_loaded),
         cmocka_unit_test(a_stale_connection_costs_nothing),
         cmocka_unit_test(a_mail_whose_connection_broke_rests),
         cmocka_unit_test(a_mail_that_could_not_be_read_comes_back),

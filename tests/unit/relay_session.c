@@ -249,6 +249,7 @@ static void says_what_was_wrong(void **state)
         {"hello\r\n", TROUBLE_PROTOCOL, "the smarthost's reply is none"},
         {"250-a\r\n251 b\r\n", TROUBLE_PROTOCOL, "the smarthost's reply is none"},
         {"354 what\r\n", TROUBLE_PROTOCOL, "354 what"},
+        {"503 5.5.1 nested MAIL\r\n", TROUBLE_PROTOCOL, "503 5.5.1 nested MAIL"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct session *session = opened_session();
@@ -264,6 +265,65 @@ static void says_what_was_wrong(void **state)
         assert_int_equal(heard.gone_trouble, TROUBLE_NONE);
         assert_int_equal(mail->recipients[0].outcome, OUTCOME_OPEN);
         assert_int_equal(heard.gone, 1);
+        mail_free(mail);
+        close_session(session);
+    }
+}
+
+/* A server that wants to know us first has nothing against the message, nor against the connection. */
+static void a_login_is_missing(void **state)
+{
+    struct session *session = opened_session();
+    struct mail *mail = make_mail(*state, 5);
+    session_send(session, mail);
+    say("530 5.7.0 Authentication required\r\n503 5.5.1 MAIL first\r\n503 5.5.1 RCPT first\r\n");
+    assert_int_equal(heard.done, 1);
+    assert_int_equal(heard.trouble, TROUBLE_CREDENTIALS);
+    assert_string_equal(heard.words, "530 5.7.0 Authentication required");
+    assert_int_equal(mail->recipients[0].outcome, OUTCOME_OPEN);
+    mail_free(mail);
+    close_session(session);
+}
+
+/* Many servers end a connection after so many messages; what they mean is not all of us. */
+static void a_connection_may_be_worn_out(void **state)
+{
+    struct session *session = opened_session();
+    struct mail *first = make_mail(*state, 5), *second = make_mail(*state, 5);
+    session_send(session, first);
+    say(ACCEPTING "250 taken\r\n");
+    session_send(session, second);
+    say("421 4.7.0 too many messages\r\n");
+    assert_int_equal(heard.trouble, TROUBLE_NONE);
+    assert_int_equal(heard.retry, SESSION_RETRY_NOW);
+    assert_int_equal(second->recipients[0].outcome, OUTCOME_OPEN);
+    mail_free(first);
+    mail_free(second);
+    close_session(session);
+}
+
+/* A refusal that comes before the content has all gone is one of the message. */
+static void a_refusal_may_come_early(void **state)
+{
+    enum { SIZE = 3 * MAIL_PIECE };
+    static const struct {
+        const char *reply;
+        enum outcome want;
+        enum trouble trouble;
+    } rows[] = {{"552 5.3.4 too big\r\n", OUTCOME_FAILED, TROUBLE_NONE},
+                {"451 4.3.0 not now\r\n", OUTCOME_DEFERRED, TROUBLE_NONE},
+                {"451 4.7.0 less\r\n", OUTCOME_OPEN, TROUBLE_THROTTLED}};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct session *session = opened_session();
+        struct mail *mail = make_mail(*state, SIZE);
+        session_send(session, mail);
+        channel.kept = 1;
+        say(ACCEPTING);
+        say(rows[i].reply);
+        while (heard.done == 0)
+            uv_run(&loop, UV_RUN_ONCE);
+        assert_int_equal(mail->recipients[0].outcome, rows[i].want);
+        assert_int_equal(heard.trouble, rows[i].trouble);
         mail_free(mail);
         close_session(session);
     }
@@ -449,6 +509,29 @@ static void a_transaction_that_was_left_open_is_reset(void **state)
     close_session(session);
 }
 
+/* A mail that needs no server to be decided says nothing to it, so that what was owed is owed. */
+static void a_reset_stays_due_until_it_is_answered(void **state)
+{
+    struct session *session = opened_session();
+    struct mail *mail = make_mail(*state, 5);
+    session_send(session, mail);
+    buffer_clear(&channel.written);
+    say("250 ok\r\n550 5.1.1 nobody\r\n554 5.5.1 no valid recipients\r\n");
+    mail_free(mail);
+    mail = make_mail(*state, 5);
+    mail->survey.eight_bit = true;
+    session_send(session, mail);
+    assert_int_equal(mail->recipients[0].outcome, OUTCOME_FAILED);
+    assert_int_equal(channel.written.length, 0);
+    mail_free(mail);
+    mail = make_mail(*state, 5);
+    session_send(session, mail);
+    expect_written("RSET\r\n" COMMANDS);
+    channel.callbacks->lost_cb(channel.owner, TROUBLE_UNREACHABLE, "cut");
+    mail_free(mail);
+    close_session(session);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, scratch_setup, scratch_teardown)
@@ -457,6 +540,9 @@ int main(void)
         TEST(replies_may_come_in_any_pieces),
         TEST(large_content_keeps_the_pace_of_the_server),
         TEST(says_what_was_wrong),
+        TEST(a_login_is_missing),
+        TEST(a_connection_may_be_worn_out),
+        TEST(a_refusal_may_come_early),
         TEST(a_stale_connection_is_no_trouble),
         TEST(ends_between_mails),
         TEST(could_not_be_opened),
@@ -464,6 +550,7 @@ int main(void)
         TEST(a_mail_in_hand_is_sent_before_quit),
         TEST(waits_for_nothing_for_ever),
         TEST(a_transaction_that_was_left_open_is_reset),
+        TEST(a_reset_stays_due_until_it_is_answered),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -64,34 +64,57 @@ static void all_goes_at_once_when_it_is_back(void **state)
     (void)state;
     struct smarthost smarthost;
     smarthost_init(&smarthost, 8);
-    assert_false(smarthost_succeeded(&smarthost));
+    assert_false(smarthost_succeeded(&smarthost, 0, 0));
     assert_int_equal(smarthost.limit, 8);
     smarthost_troubled(&smarthost, TROUBLE_UNREACHABLE, 0);
     smarthost_troubled(&smarthost, TROUBLE_UNREACHABLE, 5000);
-    assert_true(smarthost_succeeded(&smarthost));
+    assert_true(smarthost_succeeded(&smarthost, 15000, 15001));
     assert_int_equal(smarthost.limit, 8);
-    assert_true(smarthost_is_open(&smarthost, 5001));
+    assert_true(smarthost_is_open(&smarthost, 15001));
     /* And the next trouble begins with the shortest pause. */
-    assert_true(smarthost_troubled(&smarthost, TROUBLE_UNREACHABLE, 6000));
-    assert_int_equal(smarthost_wait(&smarthost, 6000), 5000);
+    assert_true(smarthost_troubled(&smarthost, TROUBLE_UNREACHABLE, 16000));
+    assert_int_equal(smarthost_wait(&smarthost, 16000), 5000);
 }
 
+/* What was under way when the trouble came says nothing of what will be after the pause. */
+static void what_was_begun_before_ends_no_trouble(void **state)
+{
+    (void)state;
+    struct smarthost smarthost;
+    smarthost_init(&smarthost, 4);
+    smarthost_troubled(&smarthost, TROUBLE_THROTTLED, 1000);
+    assert_false(smarthost_succeeded(&smarthost, 900, 1100));
+    assert_int_equal(smarthost_wait(&smarthost, 1100), 4900);
+    assert_int_equal(smarthost.trouble, TROUBLE_THROTTLED);
+    assert_int_equal(smarthost.limit, 1);
+    assert_false(smarthost_succeeded(&smarthost, 5999, 7000));
+    assert_true(smarthost_succeeded(&smarthost, 6000, 7000));
+}
+
+/* Half as many connections, and one more after each minute without a word of it. */
 static void a_host_that_was_throttling_gets_more_step_by_step(void **state)
 {
     (void)state;
     struct smarthost smarthost;
-    static const size_t want[] = {2, 4, 6, 6};
+    static const struct {
+        uint64_t at; /* seconds after the first trouble */
+        bool trouble;
+        size_t want; /* limit */
+    } rows[] = {
+        {0, true, 1},    {5, false, 3},   {6, false, 3},   {59, false, 3},  {60, false, 4},
+        {61, false, 4},  {120, false, 5}, {130, true, 1},  {135, false, 2}, {140, true, 1},
+        {145, false, 1}, {150, true, 1},  {155, false, 1}, {210, false, 2}, {270, false, 3},
+        {330, false, 4}, {390, false, 5}, {450, false, 6}, {510, false, 6},
+    };
     smarthost_init(&smarthost, 6);
-    smarthost_troubled(&smarthost, TROUBLE_THROTTLED, 0);
-    assert_int_equal(smarthost.limit, 1);
-    for (size_t i = 0; i < sizeof want / sizeof want[0]; i++) {
-        assert_int_equal(smarthost_succeeded(&smarthost), i == 0);
-        assert_int_equal(smarthost.limit, want[i]);
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        uint64_t now = 1000 * rows[i].at;
+        if (rows[i].trouble)
+            smarthost_troubled(&smarthost, TROUBLE_THROTTLED, now);
+        else
+            smarthost_succeeded(&smarthost, now, now);
+        assert_int_equal(smarthost.limit, rows[i].want);
     }
-    smarthost_init(&smarthost, 1);
-    smarthost_troubled(&smarthost, TROUBLE_THROTTLED, 0);
-    assert_true(smarthost_succeeded(&smarthost));
-    assert_int_equal(smarthost.limit, 1);
 }
 
 static void somebody_may_hurry_it(void **state)
@@ -124,6 +147,7 @@ int main(void)
         cmocka_unit_test(pauses_double_up_to_five_minutes),
         cmocka_unit_test(what_fails_at_once_is_one_trouble),
         cmocka_unit_test(all_goes_at_once_when_it_is_back),
+        cmocka_unit_test(what_was_begun_before_ends_no_trouble),
         cmocka_unit_test(a_host_that_was_throttling_gets_more_step_by_step),
         cmocka_unit_test(somebody_may_hurry_it),
         cmocka_unit_test(faults_come_with_advice),
