@@ -267,33 +267,38 @@ static void closes_without_waiting_for_a_name(void **state)
     peer_free(&peer);
 }
 
-/* One is lost, and stays where it is until another is open, whose descriptor has the same number. */
+/* One is lost, and stays where it is while another takes its place: the system gives its number to the
+ * descriptor of the other. */
 struct follower {
-    struct client client;
-    struct channel *lost;
+    struct client first, second;
 };
 
-static void follow_lost_cb(void *owner, enum trouble trouble, const char *words)
+static void first_received_cb(void *owner, const char *bytes, size_t length)
+{
+    struct follower *follower = owner;
+
+    client_received_cb(owner, bytes, length);
+    client_open(&follower->second); /* connects on a later turn */
+    usleep(50 * 1000);              /* but the first is lost in this one */
+}
+
+static void first_lost_cb(void *owner, enum trouble trouble, const char *words)
 {
     struct follower *follower = owner;
 
     (void)words;
     assert_int_equal(trouble, TROUBLE_UNREACHABLE);
-    assert_null(follower->lost);
-    follower->lost = follower->client.channel;
-    follower->client.opened = 0;
-    client_open(&follower->client);
+    assert_int_equal(follower->first.lost++, 0);
 }
 
-static void follow_received_cb(void *owner, const char *bytes, size_t length)
+static void second_received_cb(void *owner, const char *bytes, size_t length)
 {
-    struct follower *follower = owner;
+    struct follower *follower =
+        (struct follower *)(void *)((char *)owner - offsetof(struct follower, second));
 
     client_received_cb(owner, bytes, length);
-    if (follower->lost != NULL) {
-        channel_close(follower->lost);
-        client_leave(&follower->client);
-    }
+    client_leave(&follower->first);
+    client_leave(&follower->second);
 }
 
 static void leave_the_first(struct talk *talk)
@@ -313,18 +318,24 @@ static void is_followed_by_another(void **state)
     (void)state;
     static const char *const script[] = {OPENED_CLEAR, "B", "S 250 hello", "!", "W", NULL};
     struct peer peer = {.script = script, .rest = leave_the_first};
-    struct follower follower = {.lost = NULL};
+    struct follower follower;
+    struct client *both_of_them[] = {&follower.first, &follower.second};
 
     peer_start(&peer);
-    client_init(&follower.client, &loop, &peer, &files);
-    follower.client.options.tls = CHANNEL_NO_TLS;
-    follower.client.greets = "NOOP\r\n";
-    follower.client.callbacks.lost_cb = follow_lost_cb;
-    follower.client.callbacks.received_cb = follow_received_cb;
-    client_meet(&follower.client);
-    assert_non_null(follower.lost);
-    assert_int_equal(follower.client.received.length, 2 * strlen("250 hello\r\n"));
-    client_free(&follower.client);
+    for (size_t i = 0; i < 2; i++) {
+        client_init(both_of_them[i], &loop, &peer, &files);
+        both_of_them[i]->options.tls = CHANNEL_NO_TLS;
+        both_of_them[i]->greets = "NOOP\r\n";
+    }
+    follower.first.callbacks.received_cb = first_received_cb;
+    follower.first.callbacks.lost_cb = first_lost_cb;
+    follower.second.callbacks.received_cb = second_received_cb;
+    client_meet(&follower.first);
+    assert_int_equal(follower.first.lost, 1);
+    assert_string_equal(follower.second.words, "");
+    assert_int_equal(follower.second.received.length, strlen("250 hello\r\n"));
+    client_free(&follower.first);
+    client_free(&follower.second);
     peer_end(&peer);
     peer_free(&peer);
 }
