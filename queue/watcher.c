@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { LOCK_INTERVAL = 250 /* milliseconds */ };
+enum { LOCK_INTERVAL = 250, LEFT_INTERVAL = 250 /* milliseconds */ };
 
 static void try_lock(struct watcher *watcher);
 
@@ -121,6 +121,20 @@ void watcher_want_cur(struct watcher *watcher)
     watcher->cur_due = true;
 }
 
+static void left_cb(uv_timer_t *timer)
+{
+    struct watcher *watcher = timer->data;
+    intake_left(watcher->intake);
+}
+
+/* The event of the removal comes within that time, or costs one look in vain. */
+void watcher_leave(struct watcher *watcher, const char *id)
+{
+    intake_leave(watcher->intake, id);
+    if (watcher->state != WATCHER_STOPPED && !uv_is_active((uv_handle_t *)&watcher->left_timer))
+        uv_timer_start(&watcher->left_timer, left_cb, LEFT_INTERVAL, 0);
+}
+
 /* The lock. */
 
 static void begin_supply(struct watcher *watcher)
@@ -198,8 +212,10 @@ int watcher_start(struct watcher *watcher, uv_loop_t *loop, const struct watcher
     uv_timer_init(loop, &watcher->lock_timer);
     uv_timer_init(loop, &watcher->rescan_timer);
     uv_timer_init(loop, &watcher->cur_timer);
+    uv_timer_init(loop, &watcher->left_timer);
     watcher->event.data = watcher->lock_timer.data = watcher;
     watcher->rescan_timer.data = watcher->cur_timer.data = watcher;
+    watcher->left_timer.data = watcher;
     try_lock(watcher);
     return 0;
 }
@@ -210,6 +226,7 @@ static void halt(struct watcher *watcher)
     uv_timer_stop(&watcher->lock_timer);
     uv_timer_stop(&watcher->rescan_timer);
     uv_timer_stop(&watcher->cur_timer);
+    uv_timer_stop(&watcher->left_timer);
     watcher->watching = false;
 }
 
@@ -240,6 +257,7 @@ void watcher_stop(struct watcher *watcher)
     uv_close((uv_handle_t *)&watcher->lock_timer, NULL);
     uv_close((uv_handle_t *)&watcher->rescan_timer, NULL);
     uv_close((uv_handle_t *)&watcher->cur_timer, NULL);
+    uv_close((uv_handle_t *)&watcher->left_timer, NULL);
 }
 
 void watcher_close(struct watcher *watcher)

@@ -51,7 +51,7 @@ struct watcher {
     bool said_waiting; /* for the lock */
     bool said_blind;   /* uv_fs_event does not work */
     uv_fs_event_t event;
-    uv_timer_t lock_timer, rescan_timer, cur_timer;
+    uv_timer_t lock_timer, rescan_timer, cur_timer, left_timer;
     struct watcher_scan scan_new, scan_cur;
     bool cur_due;
     uint64_t cur_scans; /* full looks at cur/ that came to their end */
@@ -65,6 +65,10 @@ int watcher_start(struct watcher *watcher, uv_loop_t *loop, const struct watcher
 /* For intake_init: hints that make a full look due, because the kernel may have had no room for more
  * of them. */
 size_t watcher_burst(void);
+
+/* Takes a name out of hand whose file in new/ was just removed or renamed (intake_leave): what is moved
+ * there again after a moment is a new message. */
+void watcher_leave(struct watcher *watcher, const char *id);
 
 /* A full look at cur/ is due. */
 void watcher_want_cur(struct watcher *watcher);

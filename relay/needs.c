@@ -26,17 +26,16 @@ void needs_refuse(struct mail *mail, const struct extensions *extensions)
     if (mail->survey.hops > QUEUE_HOPS_MAX)
         fail_open(mail, "5.4.6",
                   "the message has come through too many servers: it goes in circles", false);
-    if (mail->survey.eight_bit && !extensions->eight_bit)
-        fail_open(mail, "5.6.3", "the smarthost does not offer 8BITMIME, which this message needs",
-                  false);
-    if (extensions->utf8)
-        return;
-    if (header_needs_utf8(mail))
+    if (!extensions->utf8 && header_needs_utf8(mail))
         fail_open(mail, "5.6.9",
                   "the smarthost does not offer SMTPUTF8, which the header of this message needs",
                   false);
-    fail_open(mail, "5.6.7", "the smarthost does not offer SMTPUTF8, which this address needs",
-              !mail->sender_non_ascii);
+    if (!extensions->utf8)
+        fail_open(mail, "5.6.7", "the smarthost does not offer SMTPUTF8, which this address needs",
+                  !mail->sender_non_ascii);
+    if (mail->survey.eight_bit && !extensions->eight_bit)
+        fail_open(mail, "5.6.3", "the smarthost does not offer 8BITMIME, which this message needs",
+                  false);
 }
 
 bool needs_utf8(const struct mail *mail, size_t count)

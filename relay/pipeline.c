@@ -161,7 +161,7 @@ static void recorded(struct pipeline *pipeline, struct mail *mail)
         sender_add(&pipeline->sender, mail);
         return;
     }
-    intake_leave(&pipeline->intake, mail->id);
+    watcher_leave(&pipeline->watcher, mail->id);
     if (mail->due > 0)
         due_at(pipeline, mail->due);
     mail_free(mail);

@@ -25,11 +25,10 @@ static void keep(struct reply_parser *parser, char c)
     parser->reply.text[parser->length++] = (unsigned char)c < ' ' || c == 0x7f ? '?' : c;
 }
 
-/* A digit of the code: RFC 5321, section 4.2, has the first from 2 to 5 and the second from 0 to 5.
- * Every line of a reply has the code of the first. */
+/* A digit of the code: RFC 5321, section 4.2, has the first from 2 to 5, which is what counts. Every line of a reply has the code of the first. */
 static bool take_code(struct reply_parser *parser, char c)
 {
-    static const char least[] = "200", most[] = "559";
+    static const char least[] = "200", most[] = "599";
     bool first_line = parser->length <= parser->column;
 
     if (c < least[parser->column] || c > most[parser->column])

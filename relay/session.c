@@ -13,6 +13,9 @@
 /* For the reply to QUIT, which says nothing that matters. */
 enum { QUIT_MS = 2000 };
 
+/* How long a connection that nobody has used is new. */
+enum { FRESH_MS = 100 };
+
 enum { SESSION_WORDS_MAX = 500 };
 
 struct session {
@@ -30,8 +33,9 @@ struct session {
     uv_timer_t timer;
     bool timer_closed;
 
-    struct mail *mail; /* SENDING */
-    unsigned mails;    /* sent so far */
+    uint64_t opened_at; /* in uv_now */
+    struct mail *mail;  /* SENDING */
+    unsigned mails;     /* sent so far */
     struct transaction transaction;
     bool reset;         /* the server may still have a transaction open */
     bool answered;      /* a reply came in this transaction */
@@ -299,12 +303,13 @@ void session_send(struct session *session, struct mail *mail)
 
 /* What the server says. */
 
-/* A connection that has served may end at any time between two mails. One that has not is trouble, or
- * we would make the next at once, and the next. */
+/* A connection may end at any time between two mails; but not as soon as it is open, or we would make the
+ * next at once, and the next. */
 static bool may_end(const struct session *session)
 {
-    return session->state == SESSION_QUITTING ||
-           (session->state == SESSION_IDLE && session->mails > 0);
+    bool fresh = session->mails == 0 && uv_now(session->loop) - session->opened_at < FRESH_MS;
+
+    return session->state == SESSION_QUITTING || (session->state == SESSION_IDLE && !fresh);
 }
 
 /* Nobody asked for it: a server that goes down, or that has enough of us, may say so at any time
@@ -366,6 +371,7 @@ static void opened_cb(void *owner, const struct extensions *extensions)
     struct session *session = owner;
 
     session->extensions = *extensions;
+    session->opened_at = uv_now(session->loop);
     become_idle(session);
 }
 

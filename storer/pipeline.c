@@ -132,7 +132,7 @@ static void retire_done_cb(uv_work_t *work, int status)
     for (size_t i = 0; i < batch->count; i++) {
         count_message(&batch->messages[i]);
         if (batch->messages[i].fate == FATE_STORED)
-            intake_leave(&pipeline->intake, batch->messages[i].id);
+            watcher_leave(&pipeline->watcher, batch->messages[i].id);
         else
             intake_forget(&pipeline->intake, batch->messages[i].id);
     }

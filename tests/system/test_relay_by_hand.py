@@ -58,11 +58,14 @@ def test_a_deferred_message_is_removed(spool, host, relay):
     assert (spool.relay.cur(), spool.relay.failed(), spool.new()) == ([], [], [])
 
 
-def test_a_failed_message_is_put_back_and_goes(spool, host, relay):
-    """For those that failed, and no other."""
+def test_a_failed_message_is_put_back_and_goes(programs, spool, host):
+    """For those that failed, and no other; and nobody waits for a full look at the queue."""
+    relay = programs.relay(spool, host, RELAY_RESCAN=3600)
     host.at("RCPT", NEVER, like="b@", times=1)
     id = spool.relay.put(recipients=["a@t.example", *TO], mail_from=ME)
     relay.wait_log(event="failed", id=id)
+    wait_for(lambda: not spool.relay.new() and not spool.relay.cur(), "it is done with")
+    time.sleep(2)  # as somebody who types
     shell(spool, f"mv failed/{id} new/{id}")
     assert [sent.recipients for sent in host.wait(2)] == [["a@t.example"], TO]
     wait_for(lambda: not spool.relay.new(), "it has left the queue")
