@@ -74,13 +74,18 @@ static void set_deaf(struct listener *listener, bool deaf)
 }
 
 /* A pause is over when nothing has failed between two calls of this: where each connection that
- * ends lets in one more, that is one pause, not a line in the log for each. */
+ * ends lets in one more, that is one pause, not a line in the log for each. Where somebody has resumed
+ * in between, it may not have been tried yet. */
 static void retry_cb(uv_timer_t *timer)
 {
     struct listener *listener = timer->data;
 
     if (listener->deaf) {
         set_deaf(listener, false);
+        return;
+    }
+    if (listener->resumed) {
+        listener->resumed = false;
         return;
     }
     uv_timer_stop(timer);
@@ -178,7 +183,8 @@ int listener_start(struct listener *listener, uv_loop_t *loop, const struct conf
 {
     open_libuv_spare(listener, loop);
     listener->sockets = NULL;
-    listener->paused = listener->closed = listener->deaf = listener->closing = false;
+    listener->paused = listener->resumed = listener->closed = listener->deaf = listener->closing =
+        false;
     listener->shared = config->reuseport;
     listener->tries = 0;
     uv_timer_init(loop, &listener->retry);
@@ -188,8 +194,10 @@ int listener_start(struct listener *listener, uv_loop_t *loop, const struct conf
 
 void listener_resume(struct listener *listener)
 {
-    if (listener->deaf && !listener->closing)
-        set_deaf(listener, false);
+    if (!listener->deaf || listener->closing)
+        return;
+    listener->resumed = true;
+    set_deaf(listener, false);
 }
 
 /* The stop.

@@ -29,6 +29,7 @@ struct listener {
     uv_timer_t retry; /* runs while paused, or while sockets wait to be closed */
     uv_tcp_t first;   /* stream of the loop */
     bool deaf;        /* no socket is being watched */
+    bool resumed;     /* listener_resume was called since the last retry */
     bool shared;      /* others listen on the same port (SMTPD_REUSEPORT) */
     bool closing;
     unsigned tries; /* to accept who waits before a socket is closed */

@@ -288,6 +288,21 @@ static void a_connection_that_ends_lets_in_the_next(void **state)
     assert_true(listener.paused);
 }
 
+/* A retry that comes before the sockets were tried says nothing of them: still one pause. */
+static void what_was_just_resumed_is_not_over(void **state)
+{
+    (void)state;
+    fail_with(EMFILE, true);
+    connect_clients(0, 1);
+    run_until_paused(true);
+    listener_resume(&listener);
+    listener.retry.timer_cb(&listener.retry);
+    assert_true(listener.paused);
+    fail_no_more();
+    run_until_accepted(1);
+    run_until_paused(false);
+}
+
 static void without_memory_the_next_one_waits(void **state)
 {
     (void)state;
@@ -460,6 +475,8 @@ int main(void)
         TEST(who_comes_when_descriptors_are_out_waits),
         TEST(a_pause_is_quiet),
         TEST(a_connection_that_ends_lets_in_the_next),
+        TEST(without_memory_the_next_one_waits),
+        TEST(what_was_just_resumed_is_not_over),
         TEST(without_memory_the_next_one_waits),
         TEST(the_stop_leaves_nobody_waiting),
         TEST(the_stop_waits_for_descriptors),
