@@ -13,8 +13,6 @@
 
 enum {
     STOP_PATIENCE = 7 * 1000, /* milliseconds of PROGRAM_STOP_SECONDS that a transaction may take */
-    RECORD_PAUSE = 1000,      /* milliseconds until what could not be recorded is tried again, */
-    RECORD_PAUSE_MAX = 32000, /* doubling up to */
     LOOK_PAUSE = 1000,        /* milliseconds between full looks at cur/, at least */
     DONE_EACH = 4,  /* mails of a connection that may wait to be recorded while it goes on */
     HAND_MAX = 2048 /* mails in hand: of every list here, and the sender's */
@@ -74,18 +72,19 @@ static void start_loading(struct pipeline *pipeline)
 
 /* Recording. */
 
-static void add_done(struct pipeline *pipeline, struct mail *mail)
-{
-    mail->next = NULL;
-    *pipeline->done_end = mail;
-    pipeline->done_end = &mail->next;
-    pipeline->done_count++;
-}
-
 static bool has_outcome(const struct mail *mail)
 {
     return mail_has(mail, OUTCOME_ACCEPTED) || mail_has(mail, OUTCOME_AGAIN) ||
            mail_has(mail, OUTCOME_DEFERRED) || mail_has(mail, OUTCOME_FAILED);
+}
+
+/* It is in nobody's hands. */
+static void forget(void *owner, struct mail *mail)
+{
+    struct pipeline *pipeline = owner;
+
+    intake_forget(&pipeline->intake, mail->id);
+    mail_free(mail);
 }
 
 /* From the sender. What could not be read is left for the next full look. */
@@ -94,22 +93,12 @@ static void done_cb(void *owner, struct mail *mail)
     struct pipeline *pipeline = owner;
 
     if (mail->error == 0 && has_outcome(mail)) {
-        add_done(pipeline, mail);
+        recording_add(&pipeline->recording, mail);
         return;
     }
     if (mail->error != 0)
         log_error("unreadable", LOG_TEXT("id", mail->id), LOG_ERRNO(mail->error));
-    intake_forget(&pipeline->intake, mail->id);
-    mail_free(mail);
-}
-
-static void record_work_cb(uv_work_t *work)
-{
-    struct pipeline *pipeline = work->data;
-
-    uv_mutex_lock(&pipeline->recorder_lock);
-    record_run(&pipeline->recorder, pipeline->recording, wall_clock());
-    uv_mutex_unlock(&pipeline->recorder_lock);
+    forget(pipeline, mail);
 }
 
 static void due_at(struct pipeline *pipeline, int64_t due);
@@ -119,19 +108,6 @@ static bool goes_on(const struct pipeline *pipeline, const struct mail *mail)
 {
     return !pipeline->stopping && pipeline->watcher.state == WATCHER_RUNNING &&
            (mail_has(mail, OUTCOME_AGAIN) || mail_has(mail, OUTCOME_OPEN));
-}
-
-/* What could not be recorded: who was accepted must not be sent to again, so that a mail with such is kept
- * in hand until it can be. Any other is let go, to be found again where it is. */
-static void keep_or_drop(struct pipeline *pipeline, struct mail *mail)
-{
-    if (mail_has(mail, OUTCOME_ACCEPTED)) {
-        pipeline->record_failed = true;
-        add_done(pipeline, mail);
-        return;
-    }
-    intake_forget(&pipeline->intake, mail->id);
-    mail_free(mail);
 }
 
 /* Those that are not done with are counted when they are. */
@@ -151,8 +127,9 @@ static void count_recipients(const struct mail *mail, bool goes_on)
     }
 }
 
-static void recorded(struct pipeline *pipeline, struct mail *mail)
+static void recorded_cb(void *owner, struct mail *mail)
 {
+    struct pipeline *pipeline = owner;
     bool more = goes_on(pipeline, mail);
 
     count_recipients(mail, more);
@@ -167,56 +144,17 @@ static void recorded(struct pipeline *pipeline, struct mail *mail)
     mail_free(mail);
 }
 
-static void recorded_cb(uv_work_t *work, int status)
+static void batch_cb(void *owner)
 {
-    struct pipeline *pipeline = work->data;
-    struct mail *mail, *next;
+    struct pipeline *pipeline = owner;
 
-    (void)status; /* never cancelled */
     intake_left(&pipeline->intake);
-    pipeline->record_failed = false;
-    for (mail = pipeline->recording; mail != NULL; mail = next) {
-        next = mail->next;
-        if (mail->error != 0)
-            keep_or_drop(pipeline, mail);
-        else
-            recorded(pipeline, mail);
-    }
-    pipeline->recording = NULL;
-    if (!pipeline->record_failed)
-        pipeline->record_pause = 0;
-}
-
-static void record_timer_cb(uv_timer_t *timer)
-{
-    struct pipeline *pipeline = timer->data;
-
-    pipeline->record_failed = false;
-}
-
-static void wait_to_record(struct pipeline *pipeline)
-{
-    uint64_t *pause = &pipeline->record_pause;
-
-    if (uv_is_active((uv_handle_t *)&pipeline->record_timer))
-        return;
-    *pause = *pause == 0 ? RECORD_PAUSE : *pause < RECORD_PAUSE_MAX ? *pause * 2 : *pause;
-    uv_timer_start(&pipeline->record_timer, record_timer_cb, *pause, 0);
 }
 
 static void start_recording(struct pipeline *pipeline)
 {
-    if (pipeline->recording != NULL || pipeline->done == NULL || pipeline->reload_wanted)
-        return;
-    if (pipeline->record_failed) {
-        wait_to_record(pipeline);
-        return;
-    }
-    pipeline->recording = pipeline->done;
-    pipeline->done = NULL;
-    pipeline->done_end = &pipeline->done;
-    pipeline->done_count = 0;
-    uv_queue_work(pipeline->loop, &pipeline->record_work, record_work_cb, recorded_cb);
+    if (!pipeline->reload_wanted)
+        recording_turn(&pipeline->recording);
 }
 
 /* Deferred messages. */
@@ -275,7 +213,7 @@ static size_t done_max(const struct pipeline *pipeline)
 
 static bool uses_spool(const struct pipeline *pipeline)
 {
-    return pipeline->loading || pipeline->recording != NULL || pipeline->done != NULL ||
+    return pipeline->loading || !recording_is_empty(&pipeline->recording) ||
            pipeline->sender.ready_count > 0 || pipeline->sender.resting != NULL ||
            pipeline->sender.session_count > 0 || !watcher_is_quiet(&pipeline->watcher);
 }
@@ -306,7 +244,7 @@ static void open_recorder(struct pipeline *pipeline)
 /* The pool reads the lists. So nothing is given to it until what it has is done. */
 static void reload(struct pipeline *pipeline)
 {
-    if (!pipeline->reload_wanted || pipeline->recording != NULL || pipeline->loading)
+    if (!pipeline->reload_wanted || pipeline->recording.batch != NULL || pipeline->loading)
         return;
     pipeline->reload_wanted = false;
     site_reread(&pipeline->config->site);
@@ -316,13 +254,11 @@ static void reload(struct pipeline *pipeline)
         log_info("reloaded");
 }
 
-static void drop_done(struct pipeline *pipeline);
-
 /* The directories are not those that we opened: what is in hand is of the old ones. */
 static void leave_spool(struct pipeline *pipeline)
 {
-    if (pipeline->record_failed)
-        drop_done(pipeline);
+    if (pipeline->recording.failed)
+        recording_drop(&pipeline->recording);
     sender_return(&pipeline->sender);
     for (size_t i = pipeline->sender.session_count; i-- > 0;)
         session_quit(pipeline->sender.sessions[i]);
@@ -351,7 +287,7 @@ static void turn_cb(uv_prepare_t *turn)
     open_recorder(pipeline);
     watch_cur(pipeline);
     watcher_turn(&pipeline->watcher);
-    if (!pipeline->record_failed && pipeline->done_count < done_max(pipeline)) {
+    if (!pipeline->recording.failed && pipeline->recording.done_count < done_max(pipeline)) {
         start_loading(pipeline);
         sender_turn(&pipeline->sender);
     }
@@ -421,18 +357,22 @@ static int begin(struct pipeline *pipeline)
 
 int pipeline_start(struct pipeline *pipeline, uv_loop_t *loop, struct config *config)
 {
-    uv_timer_t *timers[] = {&pipeline->record_timer, &pipeline->due_timer, &pipeline->stop_timer};
+    uv_timer_t *timers[] = {&pipeline->due_timer, &pipeline->stop_timer};
     int code;
 
     *pipeline = (struct pipeline){.loop = loop, .config = config, .next_due = INT64_MAX};
-    pipeline->done_end = &pipeline->done;
-    pipeline->load_work.data = pipeline->record_work.data = pipeline;
+    pipeline->load_work.data = pipeline;
     pipeline->deferred.since = wall_clock();
     deferred_clear(&pipeline->deferred);
     code = begin(pipeline);
     if (code != 0)
         return code;
     set_up_sender(pipeline);
+    recording_start(&pipeline->recording, loop, &pipeline->recorder, &pipeline->recorder_lock);
+    pipeline->recording.owner = pipeline;
+    pipeline->recording.batch_cb = batch_cb;
+    pipeline->recording.recorded_cb = recorded_cb;
+    pipeline->recording.dropped_cb = forget;
     for (size_t i = 0; i < sizeof timers / sizeof timers[0]; i++) {
         uv_timer_init(loop, timers[i]);
         timers[i]->data = pipeline;
@@ -460,31 +400,16 @@ static void stop_timer_cb(uv_timer_t *timer)
     sender_abort(&pipeline->sender);
 }
 
-/* What could not be recorded stays as it is on the disk: it will be tried again, whatever was said
- * of it. */
-static void drop_done(struct pipeline *pipeline)
-{
-    while (pipeline->done != NULL) {
-        struct mail *mail = pipeline->done;
-        pipeline->done = mail->next;
-        log_error("not_recorded", LOG_TEXT("id", mail->id), LOG_ERRNO(mail->error));
-        intake_forget(&pipeline->intake, mail->id);
-        mail_free(mail);
-    }
-    pipeline->done_end = &pipeline->done;
-    pipeline->done_count = 0;
-}
-
 static void finish_stop(struct pipeline *pipeline)
 {
-    if (pipeline->record_failed && pipeline->sender.session_count == 0)
-        drop_done(pipeline);
+    if (pipeline->recording.failed && pipeline->sender.session_count == 0)
+        recording_drop(&pipeline->recording);
     if (uses_spool(pipeline))
         return;
     uv_close((uv_handle_t *)&pipeline->turn, NULL);
     uv_close((uv_handle_t *)&pipeline->stop_timer, NULL);
     uv_close((uv_handle_t *)&pipeline->due_timer, NULL);
-    uv_close((uv_handle_t *)&pipeline->record_timer, NULL);
+    recording_stop(&pipeline->recording);
     close_recorder(pipeline);
     watcher_close(&pipeline->watcher);
     intake_free(&pipeline->intake);

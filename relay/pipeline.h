@@ -17,6 +17,7 @@
 #include "relay/deferred.h"
 #include "relay/loader.h"
 #include "relay/record.h"
+#include "relay/recording.h"
 #include "relay/sender.h"
 
 #include <stdbool.h>
@@ -39,14 +40,7 @@ struct pipeline {
     uv_mutex_t recorder_lock;
     bool recorder_open;
     struct site site;
-    struct mail *done; /* to be recorded, in order */
-    struct mail **done_end;
-    size_t done_count;
-    struct mail *recording; /* with the pool */
-    uv_work_t record_work;
-    bool record_failed; /* the last time; the next is when record_timer says */
-    uint64_t record_pause;
-    uv_timer_t record_timer;
+    struct recording recording;
 
     struct deferred deferred; /* what the looks at cur/ find */
     uint64_t cur_scans;       /* looks that were heeded */
