@@ -4,10 +4,11 @@
  *        └──────────────────────────any trouble────────────────────────────────┴──▶ LOST
  *     any ──channel_close──▶ CLOSED
  *
- * libcurl is never entered from one of its own callbacks, and the owner is called from none of them: so
- * channel_close may take libcurl's handles down at once, wherever the owner calls it from. That does
- * not wait for anybody: libcurl sends no QUIT on a connection under CURLOPT_CONNECT_ONLY, its sockets do
- * not block, and with CURLOPT_QUICK_EXIT a thread that looks a name up is left to itself. */
+ * libcurl is never entered from one of its own callbacks, and the owner is called from none of
+ * them: so channel_close may take libcurl's handles down at once, wherever the owner calls it from.
+ * That does not wait for anybody: libcurl sends no QUIT on a connection under CURLOPT_CONNECT_ONLY,
+ * its sockets do not block, and with CURLOPT_QUICK_EXIT a thread that looks a name up is left to
+ * itself. */
 #include "relay/channel.h"
 
 #include "common/buffer.h"
@@ -49,8 +50,8 @@ struct channel {
     bool owes_drained;
     unsigned stalls; /* how often it was writable, and yet no record was written, on end */
 
-    /* What is being sent, and what waits behind it. OpenSSL insists on being given the same bytes at the
-     * same place again. */
+    /* What is being sent, and what waits behind it. OpenSSL insists on being given the same bytes
+     * at the same place again. */
     char record[RECORD_SIZE];
     size_t record_start, record_end;
     struct buffer kept;
@@ -238,8 +239,8 @@ size_t channel_write(struct channel *channel, const char *bytes, size_t length)
     return unsent(channel);
 }
 
-/* Reads until there is nothing more, for what TLS has deciphered makes no descriptor readable; but no
- * more than a turn's share, and then goes on in the next. */
+/* Reads until there is nothing more, for what TLS has deciphered makes no descriptor readable; but
+ * no more than a turn's share, and then goes on in the next. */
 static void receive(struct channel *channel)
 {
     for (int step = 0; step < TURN_STEPS; step++) {
@@ -265,9 +266,9 @@ static void receive(struct channel *channel)
     multi_soon(&channel->multi);
 }
 
-/* A server of TLS 1.2 may ask for a new handshake at any time, and nothing is written until it has had
- * its say in that: the descriptor stays writable, and the loop would turn in vain as long as the server
- * likes. A record that the kernel takes piece by piece takes it in far fewer pieces. */
+/* A server of TLS 1.2 may ask for a new handshake at any time, and nothing is written until it has
+ * had its say in that: the descriptor stays writable, and the loop would turn in vain as long as
+ * the server likes. A record that the kernel takes piece by piece takes it in far fewer pieces. */
 static void send_unless_stalled(struct channel *channel, int events)
 {
     size_t before = unsent(channel);

@@ -2,9 +2,9 @@
  * negotiates TLS, checks the certificate and authenticates; then bytes go through, both ways.
  *
  * libcurl 7.88 does EHLO, STARTTLS and AUTH under CURLOPT_CONNECT_ONLY, and curl_easy_send and
- * curl_easy_recv take over from there. Each channel has a multi handle of its own, driven by the loop
- * through uv_poll and a timer: in one that is shared, the making of a connection may close another
- * that libcurl takes to be idle.
+ * curl_easy_recv take over from there. Each channel has a multi handle of its own, driven by the
+ * loop through uv_poll and a timer: in one that is shared, the making of a connection may close
+ * another that libcurl takes to be idle.
  *
  * Loop thread only. */
 #ifndef RELAY_CHANNEL_H
@@ -41,9 +41,9 @@ struct channel_callbacks {
     void (*received_cb)(void *owner, const char *bytes, size_t length);
     /* All that was written is with the kernel, after channel_write could not place it at once. */
     void (*drained_cb)(void *owner);
-    /* It could not be opened, or was closed by the server or by an error. `words`: what happened, in
-     * the server's words or libcurl's, printable; valid during the call. Nothing more follows; the
-     * owner closes the channel. */
+    /* It could not be opened, or was closed by the server or by an error. `words`: what happened,
+     * in the server's words or libcurl's, printable; valid during the call. Nothing more follows;
+     * the owner closes the channel. */
     void (*lost_cb)(void *owner, enum trouble trouble, const char *words);
 };
 
@@ -62,8 +62,8 @@ struct channel *channel_open(uv_loop_t *loop, const struct channel_options *opti
  * above 0, drained_cb follows. */
 size_t channel_write(struct channel *channel, const char *bytes, size_t length);
 
-/* Closes the connection whatever it is doing; no callback follows. Frees itself when its handles are
- * closed. May be called from a callback. */
+/* Closes the connection whatever it is doing; no callback follows. Frees itself when its handles
+ * are closed. May be called from a callback. */
 void channel_close(struct channel *channel);
 
 #endif

@@ -30,7 +30,8 @@ bool content_encode(struct content *content, const char *bytes, size_t length, s
 
     while (bytes < end) {
         size_t text = 0;
-        /* Behind a CR the line has ended: an LF belongs to that end, anything else to the next line. */
+        /* Behind a CR the line has ended: an LF belongs to that end, anything else to the next
+         * line. */
         if (content->cr) {
             end_line(content, out);
             if (*bytes == '\n') {

@@ -1,6 +1,6 @@
 /* Content as it is sent behind DATA: lines that end in CRLF, dots stuffed once (RFC 5321, section
- * 4.5.2). A message in the spool may have any bytes; a bare CR and a bare LF become CRLF, so that no
- * server can see an end of data where we see none. Pure. */
+ * 4.5.2). A message in the spool may have any bytes; a bare CR and a bare LF become CRLF, so that
+ * no server can see an end of data where we see none. Pure. */
 #ifndef RELAY_CONTENT_H
 #define RELAY_CONTENT_H
 

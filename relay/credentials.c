@@ -29,7 +29,8 @@ static const char *line_cut(char *bytes, size_t length)
     return NULL;
 }
 
-/* 0 or an errno value. A named pipe would block, and a file that grows need not be read to its end. */
+/* 0 or an errno value. A named pipe would block, and a file that grows need not be read to its end.
+ */
 static int read_file(int file, char bytes[static CREDENTIALS_SIZE], size_t *length)
 {
     struct stat status;

@@ -11,8 +11,8 @@
 #include <sys/stat.h>
 #include <time.h>
 
-/* A reason is renamed into cur/ just before its message, and removed just before it: one that is alone
- * and so old, or older than this process, is what a crash has left. */
+/* A reason is renamed into cur/ just before its message, and removed just before it: one that is
+ * alone and so old, or older than this process, is what a crash has left. */
 enum { REASON_ALONE_SECONDS = 3600 };
 
 static const char reason_suffix[] = ".reason";

@@ -20,13 +20,13 @@ struct deferred {
 void deferred_clear(struct deferred *deferred);
 
 /* The judge of the scanner of cur/ (queue/scanner.h), whose data is a struct deferred. Taken are
- * messages that are due. ID.reason stays beside its message; one that was left alone, by a process before this one or an hour
- * ago, is removed.
- * What is neither is set aside. Blocks; for the pool. */
+ * messages that are due. ID.reason stays beside its message; one that was left alone, by a process
+ * before this one or an hour ago, is removed. What is neither is set aside. Blocks; for the pool.
+ */
 bool deferred_judge_cb(struct scanner *scanner, const char *name);
 
-/* Whether a message whose file has this mtime, in microseconds since the epoch, is due now. What a look
- * found may have been put off again before it was taken in hand. */
+/* Whether a message whose file has this mtime, in microseconds since the epoch, is due now. What a
+ * look found may have been put off again before it was taken in hand. */
 bool deferred_is_due(int64_t modified);
 
 #endif

@@ -32,8 +32,8 @@ bool failure_can_be_told(const struct recorder *recorder, const struct mail *mai
 
 /* Writes the notification of the FAILED recipients to where failure_notify finds it, in place of
  * what an earlier begin left, and says in a line of `text` which it is, or why there is none.
- * Durable once failed/ of both queues is synced. failure_can_be_told was true. Returns 0 or an errno
- * value. */
+ * Durable once failed/ of both queues is synced. failure_can_be_told was true. Returns 0 or an
+ * errno value. */
 int failure_stage(const struct recorder *recorder, const struct mail *mail, const char *name,
                   int64_t now, struct buffer *text);
 

@@ -81,8 +81,8 @@ void mail_decide(struct mail *mail, size_t recipient, enum outcome outcome, cons
 /* Any recipient with this outcome? */
 bool mail_has(const struct mail *mail, enum outcome outcome);
 
-/* Goes on with those that have no outcome yet, when what became of the others is on the disk: those that
- * were ACCEPTED are recipients no more. */
+/* Goes on with those that have no outcome yet, when what became of the others is on the disk: those
+ * that were ACCEPTED are recipients no more. */
 void mail_go_on(struct mail *mail);
 
 /* Frees everything; NULL is harmless. */

@@ -3,9 +3,9 @@
 
 #include <stdlib.h>
 
-/* A uv_poll_t is tied to one descriptor. libcurl looks names up, tries several addresses at a time and
- * closes descriptors as it likes; each has a handle with a life of its own, which closes in its own
- * time while the next descriptor of the same number is watched by another. */
+/* A uv_poll_t is tied to one descriptor. libcurl looks names up, tries several addresses at a time
+ * and closes descriptors as it likes; each has a handle with a life of its own, which closes in its
+ * own time while the next descriptor of the same number is watched by another. */
 struct multi_watch {
     uv_poll_t poll;
     struct multi *multi;
@@ -119,8 +119,8 @@ static void timer_cb(uv_timer_t *timer)
         tell(multi, CURL_SOCKET_TIMEOUT, 0);
 }
 
-/* On a later turn. 0 milliseconds would not do: libuv before 1.45 runs a timer that is started anew by
- * its own callback again in the same turn, and nothing else gets its share. */
+/* On a later turn. 0 milliseconds would not do: libuv before 1.45 runs a timer that is started anew
+ * by its own callback again in the same turn, and nothing else gets its share. */
 static void timer_start(struct multi *multi, long milliseconds)
 {
     uv_timer_start(&multi->timer, timer_cb, milliseconds > 0 ? (uint64_t)milliseconds : 1, 0);

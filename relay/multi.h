@@ -1,6 +1,6 @@
 /* libcurl's multi interface on a libuv loop: libcurl says which descriptors and which timeout it
- * waits for, the loop waits for them, and tells libcurl. Once libcurl has done what it was asked to do,
- * its owner may go on waiting for the connection's descriptor by itself.
+ * waits for, the loop waits for them, and tells libcurl. Once libcurl has done what it was asked to
+ * do, its owner may go on waiting for the connection's descriptor by itself.
  *
  * Loop thread only. */
 #ifndef RELAY_MULTI_H

@@ -83,9 +83,9 @@ void opening_said(struct opening *opening, struct slice command)
     reply_parser_init(&opening->parser);
 }
 
-/* Whether EHLO is refused for now. libcurl would say HELO then, which is for servers that do not know
- * EHLO; and where it was a 421 from before, unasked for, every reply behind it would be taken for that
- * to the next command. */
+/* Whether EHLO is refused for now. libcurl would say HELO then, which is for servers that do not
+ * know EHLO; and where it was a 421 from before, unasked for, every reply behind it would be taken
+ * for that to the next command. */
 static bool is_turned_away(const struct opening *opening)
 {
     return opening->stage == OPENING_EHLO && opening->last.code / 100 == 4;
@@ -217,8 +217,8 @@ static bool is_cut_off(const char *error)
     return strstr(error, "SSL_connect: ") != NULL || strstr(error, "unexpected eof") != NULL;
 }
 
-/* A line without an end is passed over, but counted with all others: libcurl's own limit, which it has
- * since CVE-2023-38039, has a code that says nothing. */
+/* A line without an end is passed over, but counted with all others: libcurl's own limit, which it
+ * has since CVE-2023-38039, has a code that says nothing. */
 static bool is_endless(const char *error)
 {
     return strstr(error, "Too large response") != NULL;

@@ -1,6 +1,6 @@
-/* What is said while a connection to the smarthost is made: libcurl speaks, and here its commands and
- * the replies to them are looked at as they pass, for what the server offers, and for what is wrong
- * when it fails. Pure. */
+/* What is said while a connection to the smarthost is made: libcurl speaks, and here its commands
+ * and the replies to them are looked at as they pass, for what the server offers, and for what is
+ * wrong when it fails. Pure. */
 #ifndef RELAY_OPENING_H
 #define RELAY_OPENING_H
 

@@ -182,8 +182,8 @@ static void due_at(struct pipeline *pipeline, int64_t due)
     uv_timer_start(&pipeline->due_timer, due_cb, (uint64_t)wait > rest ? (uint64_t)wait : rest, 0);
 }
 
-/* Around a full look at cur/, which takes as long as there are messages: no next one begins before ten
- * times as long has passed, however many are due in between. */
+/* Around a full look at cur/, which takes as long as there are messages: no next one begins before
+ * ten times as long has passed, however many are due in between. */
 static void watch_cur(struct pipeline *pipeline)
 {
     const struct watcher *watcher = &pipeline->watcher;
@@ -204,8 +204,8 @@ static void watch_cur(struct pipeline *pipeline)
 
 /* The turn. */
 
-/* Mails that were sent and are not recorded would be sent again after a crash: so there are not many,
- * however slow the disk is. */
+/* Mails that were sent and are not recorded would be sent again after a crash: so there are not
+ * many, however slow the disk is. */
 static size_t done_max(const struct pipeline *pipeline)
 {
     return DONE_EACH * (size_t)pipeline->config->connections;

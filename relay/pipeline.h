@@ -4,8 +4,8 @@
  *      (loop)          (pure)          (pool)          (loop)             (pool)
  *
  * Everything is bounded: so many mails are loaded as the connections have use for, and no more are
- * while that many wait to be recorded. When the smarthost is away, or the disk is full, the files wait
- * where they are.
+ * while that many wait to be recorded. When the smarthost is away, or the disk is full, the files
+ * wait where they are.
  *
  * Loop thread. */
 #ifndef RELAY_PIPELINE_H
@@ -61,8 +61,8 @@ int pipeline_start(struct pipeline *pipeline, uv_loop_t *loop, struct config *co
 /* SIGHUP: reads the lists again, looks at the whole queue, and tries a smarthost in trouble now. */
 void pipeline_reload(struct pipeline *pipeline);
 
-/* Takes nothing more in hand, lets the transactions that run come to their end within a time, records
- * what became of them, and closes every handle. */
+/* Takes nothing more in hand, lets the transactions that run come to their end within a time,
+ * records what became of them, and closes every handle. */
 void pipeline_stop(struct pipeline *pipeline);
 
 /* Messages that are known to wait. */

@@ -47,9 +47,9 @@ void recorder_close(struct recorder *recorder)
     recorder->piece = NULL;
 }
 
-/* Some recipients are still to be asked. What became of the others in this try is recorded at its end,
- * so that the sender hears of all that failed in one notification; only that some were accepted cannot
- * wait. */
+/* Some recipients are still to be asked. What became of the others in this try is recorded at its
+ * end, so that the sender hears of all that failed in one notification; only that some were
+ * accepted cannot wait. */
 static bool goes_on(const struct mail *mail)
 {
     return mail_has(mail, OUTCOME_OPEN) || mail_has(mail, OUTCOME_AGAIN);
@@ -111,8 +111,8 @@ static void give_up(struct mail *mail, int64_t max_age)
     }
 }
 
-/* A try that goes on is made by whoever has the mail in hand; the time is for the case that nobody has,
- * after a crash. */
+/* A try that goes on is made by whoever has the mail in hand; the time is for the case that nobody
+ * has, after a crash. */
 static int64_t next_try(const struct mail *mail, int64_t now)
 {
     uint32_t random = 0;

@@ -43,8 +43,8 @@ static void work_cb(uv_work_t *work)
     uv_mutex_unlock(recording->lock);
 }
 
-/* What could not be recorded: who was accepted must not be sent to again, so that a mail with such is kept
- * in hand until it can be. Any other is let go, to be found again where it is. */
+/* What could not be recorded: who was accepted must not be sent to again, so that a mail with such
+ * is kept in hand until it can be. Any other is let go, to be found again where it is. */
 static void keep_or_drop(struct recording *recording, struct mail *mail)
 {
     if (mail_has(mail, OUTCOME_ACCEPTED)) {

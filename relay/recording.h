@@ -1,5 +1,6 @@
-/* Mails that were tried, on their way to the disk: they wait for the recorder, which is given all of them at
- * a time, and those that it fails on are tried again, with pauses, as long as it matters.
+/* Mails that were tried, on their way to the disk: they wait for the recorder, which is given all
+ * of them at a time, and those that it fails on are tried again, with pauses, as long as it
+ * matters.
  *
  * Loop thread only. */
 #ifndef RELAY_RECORDING_H
@@ -48,7 +49,8 @@ void recording_turn(struct recording *recording);
 /* Nothing waits, and nothing is with the recorder. */
 bool recording_is_empty(const struct recording *recording);
 
-/* Gives up what waits: it stays as it is on the disk, and will be tried again, whatever was said of it. */
+/* Gives up what waits: it stays as it is on the disk, and will be tried again, whatever was said of
+ * it. */
 void recording_drop(struct recording *recording);
 
 /* Closes its handle; it is empty. */

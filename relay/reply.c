@@ -14,8 +14,8 @@ void reply_parser_init(struct reply_parser *parser)
     *parser = (struct reply_parser){.result = REPLY_INCOMPLETE};
 }
 
-/* Of the text as much is kept as there is room for; what could move a terminal or forge a line becomes
- * visible. */
+/* Of the text as much is kept as there is room for; what could move a terminal or forge a line
+ * becomes visible. */
 static void keep(struct reply_parser *parser, char c)
 {
     if (parser->length == REPLY_TEXT_MAX)
@@ -25,7 +25,8 @@ static void keep(struct reply_parser *parser, char c)
     parser->reply.text[parser->length++] = (unsigned char)c < ' ' || c == 0x7f ? '?' : c;
 }
 
-/* A digit of the code: RFC 5321, section 4.2, has the first from 2 to 5, which is what counts. Every line of a reply has the code of the first. */
+/* A digit of the code: RFC 5321, section 4.2, has the first from 2 to 5, which is what counts.
+ * Every line of a reply has the code of the first. */
 static bool take_code(struct reply_parser *parser, char c)
 {
     static const char least[] = "200", most[] = "599";

@@ -1,5 +1,5 @@
-/* Replies of an SMTP server (RFC 5321, section 4.2), read from a stream that cannot be trusted to be
- * one: whatever comes in, what is kept of it is bounded and printable. Pure. */
+/* Replies of an SMTP server (RFC 5321, section 4.2), read from a stream that cannot be trusted to
+ * be one: whatever comes in, what is kept of it is bounded and printable. Pure. */
 #ifndef RELAY_REPLY_H
 #define RELAY_REPLY_H
 

@@ -7,15 +7,17 @@
 #include <stdio.h>
 #include <string.h>
 
-/* A mail that was being sent so often when trouble came waits by itself: the smarthost may have nothing
- * against the others. */
+/* A mail that was being sent so often when trouble came waits by itself: the smarthost may have
+ * nothing against the others. */
 enum { TRIES_IN_TROUBLE = 2 };
 
-/* How long a mail rests whose connection broke under it. A server that goes down takes so long to say
- * no, and one that has the message already, and could not say so, is not asked at once again. */
+/* How long a mail rests whose connection broke under it. A server that goes down takes so long to
+ * say no, and one that has the message already, and could not say so, is not asked at once again.
+ */
 enum { REST_MS = 5 * 1000 };
 
-/* Mails that are loaded ahead, so that no connection waits for the disk; those that rest count, too. */
+/* Mails that are loaded ahead, so that no connection waits for the disk; those that rest count,
+ * too. */
 enum { READY_MIN = 16, READY_FOR_EACH = 4 };
 
 static void push(struct sender *sender, struct mail *mail, bool first)
@@ -86,17 +88,16 @@ static void defer(struct mail *mail, enum trouble trouble, const char *words)
             mail_decide(mail, i, OUTCOME_DEFERRED, status, words, trouble != TROUBLE_THROTTLED);
 }
 
-/* Where the trouble is the host's the mail waits with the others, behind them; the second time it is
- * put off by itself, so that it cannot keep the others waiting for ever. For what only the operator can mend no mail is
- * put off. Where some recipients were accepted all the same, that is recorded before the others are tried again. */
+/* Where the trouble is the host's the mail waits with the others, behind them; the second time it
+ * is put off by itself, so that it cannot keep the others waiting for ever. For what only the
+ * operator can mend no mail is put off. Where some recipients were accepted all the same, that is
+ * recorded before the others are tried again. */
 static void take_back(struct sender *sender, struct mail *mail, enum trouble trouble,
                       const char *words)
 {
     if (sender->stopping || mail_has(mail, OUTCOME_ACCEPTED)) {
         sender->done_cb(sender->owner, mail);
-    } else if (trouble_is_fault(trouble)) {
-        push(sender, mail, false);
-    } else if (++mail->tries < TRIES_IN_TROUBLE) {
+    } else if (trouble_is_fault(trouble) || ++mail->tries < TRIES_IN_TROUBLE) {
         push(sender, mail, false);
     } else {
         defer(mail, trouble, words);
@@ -136,8 +137,8 @@ static void rest_cb(uv_timer_t *timer)
         uv_timer_start(&sender->rest, rest_cb, sender->resting->rests_until - now, 0);
 }
 
-/* A connection broke that had served: it may be that connection alone, or that message, or the host,
- * which the next connection will show. Only what the message does is decided here. */
+/* A connection broke that had served: it may be that connection alone, or that message, or the
+ * host, which the next connection will show. Only what the message does is decided here. */
 static void take_back_broken(struct sender *sender, struct mail *mail, const char *words,
                              enum session_retry retry)
 {
@@ -186,7 +187,7 @@ static void done_cb(void *owner, struct session *session, struct mail *mail, enu
 static void idle_cb(void *owner, struct session *session)
 {
     (void)owner;
-    (void)session; /* the turn of the loop that this belongs to will see it */
+    (void)session; /* the turn of the loop will see it, or whoever just gave it a mail */
 }
 
 static void gone_cb(void *owner, struct session *session, enum trouble trouble, const char *words)

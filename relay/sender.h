@@ -30,8 +30,8 @@ struct sender {
     uv_timer_t retry; /* wakes the loop when the smarthost may be tried again */
     bool stopping;
     void *owner;
-    /* A mail is done with: recipients have outcomes (OPEN ones are as they were), or its content could
-     * not be read (`mail->error`). It is the owner's again. */
+    /* A mail is done with: recipients have outcomes (OPEN ones are as they were), or its content
+     * could not be read (`mail->error`). It is the owner's again. */
     void (*done_cb)(void *owner, struct mail *mail);
 };
 
@@ -54,8 +54,8 @@ void sender_hurry(struct sender *sender);
 /* Gives back every mail that is not being sent. */
 void sender_return(struct sender *sender);
 
-/* Begins the end: mails that wait come back, those that are being sent are sent, and connections end.
- * sender_abort ends them whatever they are doing. Over when session_count is 0. */
+/* Begins the end: mails that wait come back, those that are being sent are sent, and connections
+ * end. sender_abort ends them whatever they are doing. Over when session_count is 0. */
 void sender_stop(struct sender *sender);
 void sender_abort(struct sender *sender);
 

@@ -303,8 +303,8 @@ void session_send(struct session *session, struct mail *mail)
 
 /* What the server says. */
 
-/* A connection may end at any time between two mails; but not as soon as it is open, or we would make the
- * next at once, and the next. */
+/* A connection may end at any time between two mails; but not as soon as it is open, or we would
+ * make the next at once, and the next. */
 static bool may_end(const struct session *session)
 {
     bool fresh = session->mails == 0 && uv_now(session->loop) - session->opened_at < FRESH_MS;

@@ -1,6 +1,6 @@
 /* A connection to the smarthost over its life: opened, then one mail after another, then QUIT. It
- * moves bytes between channel and transaction, gets the content from the pool, and watches the clock;
- * what is said and what it means is the transaction's affair.
+ * moves bytes between channel and transaction, gets the content from the pool, and watches the
+ * clock; what is said and what it means is the transaction's affair.
  *
  *     OPENING ──opened_cb──▶ IDLE ──session_send──▶ SENDING ──▶ IDLE … ──session_quit──▶ QUITTING ──▶ gone
  *
@@ -33,7 +33,8 @@ struct session_options {
 
 struct session;
 
-/* A mail whose connection broke, although others had gone over it: that says nothing of the host. */
+/* A mail whose connection broke, although others had gone over it: that says nothing of the host.
+ */
 enum session_retry {
     SESSION_RETRY_NONE,
     SESSION_RETRY_NOW, /* it was gone before it was used again */
@@ -44,13 +45,13 @@ struct session_callbacks {
     /* It has become IDLE, or has said why it will not: opened, or done with a mail. */
     void (*idle_cb)(void *owner, struct session *session);
     /* A mail comes back. `trouble` NONE and `retry` NONE: the transaction came to its end and every
-     * recipient that was in it has an outcome. Else: what was wrong with the host or the connection,
-     * in `words`; who has no outcome is OPEN. `mail->error` is set when the content could not be
-     * read. */
+     * recipient that was in it has an outcome. Else: what was wrong with the host or the
+     * connection, in `words`; who has no outcome is OPEN. `mail->error` is set when the content
+     * could not be read. */
     void (*done_cb)(void *owner, struct session *session, struct mail *mail, enum trouble trouble,
                     const char *words, enum session_retry retry);
-    /* It is over: nobody may use it any more. `trouble`: why, when that was not said with a mail and
-     * is nothing ordinary, else NONE. */
+    /* It is over: nobody may use it any more. `trouble`: why, when that was not said with a mail
+     * and is nothing ordinary, else NONE. */
     void (*gone_cb)(void *owner, struct session *session, enum trouble trouble, const char *words);
 };
 

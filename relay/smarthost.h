@@ -1,7 +1,7 @@
-/* The state of the smarthost: whether it may be sent to now, over how many connections, and when it is
- * tried again after trouble. A host that cannot be reached, or wants less of us, is no fault of any
- * message, so all of them wait together, and all go when it is back. Pure; times are milliseconds of
- * any clock that does not go back. */
+/* The state of the smarthost: whether it may be sent to now, over how many connections, and when it
+ * is tried again after trouble. A host that cannot be reached, or wants less of us, is no fault of
+ * any message, so all of them wait together, and all go when it is back. Pure; times are
+ * milliseconds of any clock that does not go back. */
 #ifndef RELAY_SMARTHOST_H
 #define RELAY_SMARTHOST_H
 
@@ -18,8 +18,8 @@ enum {
     SMARTHOST_LONGEST = 300
 };
 
-/* A host that asks for less gets half as many connections, and one more after each of so many seconds
- * in which it did not ask again. */
+/* A host that asks for less gets half as many connections, and one more after each of so many
+ * seconds in which it did not ask again. */
 enum { SMARTHOST_RAISE = 60 };
 
 struct smarthost {
@@ -34,9 +34,9 @@ struct smarthost {
 
 void smarthost_init(struct smarthost *smarthost, size_t connections);
 
-/* Trouble of a kind other than NONE. Several connections may fail at once, which is one trouble: what
- * comes within a pause does not lengthen it. True when it is another trouble than before, to be
- * said. */
+/* Trouble of a kind other than NONE. Several connections may fail at once, which is one trouble:
+ * what comes within a pause does not lengthen it. True when it is another trouble than before, to
+ * be said. */
 bool smarthost_troubled(struct smarthost *smarthost, enum trouble trouble, uint64_t now);
 
 /* A transaction that was begun at `began` came to its end, whatever it said of its recipients. True

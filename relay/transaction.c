@@ -1,5 +1,6 @@
 /* A mail transaction: see the header. Replies come in the order of the commands, so which command a
- * reply belongs to is known by counting, and what it means is a table of command and class of reply. */
+ * reply belongs to is known by counting, and what it means is a table of command and class of
+ * reply. */
 #include "relay/transaction.h"
 
 #include "relay/needs.h"
@@ -179,16 +180,16 @@ static bool wants_login(const struct reply *reply)
     return reply->code == 530 || reply->code == 534 || reply->code == 535 || reply->code == 538;
 }
 
-/* 5.4.5 is congestion, which RFC 3463 knows only as something that passes: Gmail has it in `550 5.4.5
- * Daily user sending limit exceeded`, of every message until the day is over. */
+/* 5.4.5 is congestion, which RFC 3463 knows only as something that passes: Gmail has it in `550
+ * 5.4.5 Daily user sending limit exceeded`, of every message until the day is over. */
 static bool is_throttling(const struct reply *reply)
 {
     return reply->code == 454 || strcmp(reply->status, "4.7.0") == 0 ||
            strcmp(reply->status, "5.4.5") == 0;
 }
 
-/* What was said is no verdict about a message, but about us: then who has no outcome keeps none, and
- * nobody else is asked. */
+/* What was said is no verdict about a message, but about us: then who has no outcome keeps none,
+ * and nobody else is asked. */
 static bool is_about_us(struct transaction *transaction, const struct reply *reply)
 {
     if (!wants_login(reply) && !is_throttling(reply))
@@ -201,7 +202,8 @@ static bool is_about_us(struct transaction *transaction, const struct reply *rep
     return true;
 }
 
-/* What was said of all of them: of those that RCPT took, or of all that are open where it was MAIL. */
+/* What was said of all of them: of those that RCPT took, or of all that are open where it was MAIL.
+ */
 static void decide_all(struct transaction *transaction, const struct reply *reply, bool taken_only,
                        enum outcome outcome)
 {
@@ -274,8 +276,8 @@ static bool is_too_many(const struct reply *reply)
            ((reply->code == 452 || reply->code == 552) && strcmp(reply->status + 1, ".0.0") == 0);
 }
 
-/* The others are not asked now, for a server may lose patience; and those of the next transaction are no
- * more than it took in this one. */
+/* The others are not asked now, for a server may lose patience; and those of the next transaction
+ * are no more than it took in this one. */
 static void again(struct transaction *transaction, size_t recipient)
 {
     transaction->mail->recipients[recipient].outcome = OUTCOME_AGAIN;
@@ -324,7 +326,8 @@ static void data_go_on(struct transaction *transaction, const struct reply *repl
     if (transaction->accepted > 0)
         transaction->state = TRANSACTION_CONTENT;
     else if (transaction->astray)
-        /* It has a transaction that we know nothing of, in which an end of data would be a message. */
+        /* It has a transaction that we know nothing of, in which an end of data would be a message.
+         */
         give_up(transaction,
                 transaction->trouble != TRANSACTION_FINE ? transaction->trouble
                                                          : TRANSACTION_PROTOCOL,
@@ -419,9 +422,9 @@ static bool has_progressed(const struct transaction *transaction)
     return transaction->refused > 0;
 }
 
-/* Nothing is awaited and nothing more will be sent. Who was not asked for want of room goes into the
- * next transaction, unless this one has come to nothing: then all of them wait. Where the host wants
- * less of us nobody is hurried. */
+/* Nothing is awaited and nothing more will be sent. Who was not asked for want of room goes into
+ * the next transaction, unless this one has come to nothing: then all of them wait. Where the host
+ * wants less of us nobody is hurried. */
 static void finish(struct transaction *transaction)
 {
     struct mail *mail = transaction->mail;

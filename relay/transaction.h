@@ -1,7 +1,7 @@
-/* A mail transaction as the client sees it (RFC 5321, section 3.3): MAIL, RCPT, DATA, with PIPELINING
- * (RFC 2920) where the server offers it. Commands go out through a buffer, replies come in one by
- * one, and what they say becomes the outcome of each recipient. It knows neither sockets nor time.
- * Pure.
+/* A mail transaction as the client sees it (RFC 5321, section 3.3): MAIL, RCPT, DATA, with
+ * PIPELINING (RFC 2920) where the server offers it. Commands go out through a buffer, replies come
+ * in one by one, and what they say becomes the outcome of each recipient. It knows neither sockets
+ * nor time. Pure.
  *
  *     ENVELOPE ──354, someone accepted──▶ CONTENT ──transaction_sent──▶ END ──reply──▶ DONE
  *        └────────nobody accepted (an end of data alone is sent where 354 came all the same)──▶ DONE
@@ -73,10 +73,9 @@ void transaction_begin(struct transaction *transaction, struct mail *mail,
                        const struct extensions *extensions, bool reset);
 
 /* Appends the commands that may be sent now: none, or some, or with PIPELINING many. Called after
- * transaction_begin and after every reply. No address with a control character, a space, or
- * another byte that could end it early is ever written: the caller loads only valid paths, and
- * here it is asserted. MAIL has SIZE=, BODY=8BITMIME and SMTPUTF8 where they are offered, the last two where
- * they are needed. */
+ * transaction_begin and after every reply. Addresses are valid paths, which is the caller's affair
+ * (mail_load); that none has a control character is asserted. MAIL has SIZE= where it is offered,
+ * BODY=8BITMIME and SMTPUTF8 where they are needed. */
 void transaction_write(struct transaction *transaction, struct buffer *out);
 
 /* Whether the server owes a reply; when not, one that comes is none of this transaction's. */
@@ -85,8 +84,8 @@ bool transaction_awaits_reply(const struct transaction *transaction);
 /* Takes the next reply. */
 void transaction_reply(struct transaction *transaction, const struct reply *reply);
 
-/* In CONTENT a server that has enough may refuse, and close the connection, before it has all. Its reply
- * counts as if the data had ended; the connection is of no more use. */
+/* In CONTENT a server that has enough may refuse, and close the connection, before it has all. Its
+ * reply counts as if the data had ended; the connection is of no more use. */
 void transaction_refused_early(struct transaction *transaction, const struct reply *reply);
 
 /* In CONTENT: all content and the end of data are written. */
