@@ -27,10 +27,23 @@ ifeq ($(SANITIZE),1)
 BUILD    := build/sanitize
 OPTIMIZE := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 endif
+ifeq ($(SANITIZE),thread)
+BUILD    := build/thread
+OPTIMIZE := -O1 -fno-omit-frame-pointer -fsanitize=thread
+endif
 ifeq ($(SANITIZE),fuzz)
 BUILD    := build/fuzz
 OPTIMIZE := -O2 -fno-omit-frame-pointer -fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=all \
             -fno-sanitize-coverage=trace-cmp
+endif
+# Builds of the tests: with fault points (common/fault.h), and with counters of what was run.
+ifeq ($(FAULTS),1)
+BUILD    := $(BUILD)/faults
+OPTIMIZE += -DFAULTS
+endif
+ifeq ($(COVERAGE),1)
+BUILD    := $(BUILD)/coverage
+OPTIMIZE := -O0 --coverage
 endif
 
 WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 \
@@ -43,7 +56,7 @@ CFLAGS   ?= -g
 MAYFLY_CFLAGS := -std=c17 -D_GNU_SOURCE -DMAYFLY_VERSION='"$(VERSION)"' -I. \
             -I$(shell pg_config --includedir 2>/dev/null || echo /usr/include/postgresql) \
             $(OPTIMIZE) $(HARDEN) $(WARNINGS)
-MAYFLY_LDFLAGS := $(filter -fsanitize%,$(OPTIMIZE)) -pie -Wl,-z,relro,-z,now,-z,noexecstack
+MAYFLY_LDFLAGS := $(filter -fsanitize% --coverage,$(OPTIMIZE)) -pie -Wl,-z,relro,-z,now,-z,noexecstack
 
 PREFIX   := /usr/local
 SBINDIR  := $(PREFIX)/sbin
@@ -180,6 +193,13 @@ test: ## install what is missing, build, and run all tests (TEST_SCALE=full: in 
 	@$(MAKE) --no-print-directory $(all_cores) all unit-tests
 	@$(MAKE) --no-print-directory fuzz-targets
 	@MAYFLY_BUILD="$(BUILD)" common/test.sh $(unit_tests) tests/system
+
+# Proof by experiment that nothing acknowledged is lost. Its parts are tests/system/torture/test_torture_<part>.py.
+.PHONY: torture
+torture: ## try to lose, double or alter a message in every way: TORTURE=full or quick, PARTS=, SOAK_SECONDS=
+	@common/packages.sh install build run test torture
+	@$(MAKE) --no-print-directory $(all_cores) all
+	@MAYFLY_BUILD="$(BUILD)" TORTURE=$(or $(TORTURE),full) /usr/bin/python3 tests/system/torture/run.py $(PARTS)
 
 .PHONY: unit-tests unit
 unit-tests: $(unit_tests)
