@@ -8,6 +8,7 @@
  */
 #include "common/pgconn.h"
 
+#include "common/fault.h"
 #include "common/log.h"
 #include "common/pgtarget.h"
 
@@ -302,7 +303,7 @@ static void connection_lost(struct pgconn *pgconn)
 
 static void connection_flush(struct pgconn *pgconn)
 {
-    int unsent = PQflush(pgconn->conn);
+    int unsent = FAULT_CALL("pgconn.flush", PQflush(pgconn->conn));
     /* While something is unsent the server may wait for us to read before it reads on. */
     if (unsent < 0 || !watch_start(pgconn, unsent ? UV_READABLE | UV_WRITABLE : UV_READABLE))
         connection_give_up(pgconn, PQerrorMessage(pgconn->conn));
@@ -346,7 +347,7 @@ static void notifies_discard(struct pgconn *pgconn)
 
 static void connection_readable(struct pgconn *pgconn)
 {
-    bool sound = PQconsumeInput(pgconn->conn);
+    bool sound = FAULT_STEP("pgconn.read", PQconsumeInput(pgconn->conn), 0);
     /* What came before the end is read first: it may hold the result of a COMMIT. */
     results_read(pgconn);
     if (!is_usable(pgconn))

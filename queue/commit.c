@@ -44,6 +44,7 @@
  * behind store's here as well. */
 #include "queue/commit.h"
 
+#include "common/fault.h"
 #include "common/log.h"
 
 #include <errno.h>
@@ -166,7 +167,8 @@ static void message_withdraw(const struct commit *commit, struct writer *writer,
     struct writer *files[] = {writer, writer->twin};
     for (size_t i = 0; i < 2 && files[i] != NULL; i++) {
         int directory = commit->spool->directories[files[i]->queue][QUEUE_NEW];
-        if (unlinkat(directory, files[i]->id, 0) < 0 && errno != ENOENT)
+        if (FAULT_CALL("commit.withdraw", unlinkat(directory, files[i]->id, 0)) < 0 &&
+            errno != ENOENT)
             log_error("not_withdrawn", LOG_TEXT("id", files[i]->id), LOG_ERRNO(errno));
         files[i]->error = error;
     }
@@ -181,17 +183,20 @@ static void group_write_back(const struct commit *commit, struct writer *const w
 {
     for (size_t i = 0; i < count; i++) {
         if (writers[i]->error == 0)
-            sync_file_range(writers[i]->descriptor, 0, 0, SYNC_FILE_RANGE_WRITE);
+            FAULT_CALL("commit.write_back",
+                       sync_file_range(writers[i]->descriptor, 0, 0, SYNC_FILE_RANGE_WRITE));
     }
     for (size_t i = 0; i < count; i++) {
         struct writer *writer = writers[i];
         if (writer->error != 0)
             continue;
-        int result = needs_fsync(commit, writer)
-                         ? fsync(writer->descriptor)
-                         : sync_file_range(writer->descriptor, 0, 0,
-                                           SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
-                                               SYNC_FILE_RANGE_WAIT_AFTER);
+        int result =
+            needs_fsync(commit, writer)
+                ? FAULT_CALL("commit.fsync", fsync(writer->descriptor))
+                : FAULT_CALL("commit.wait",
+                             sync_file_range(writer->descriptor, 0, 0,
+                                             SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
+                                                 SYNC_FILE_RANGE_WAIT_AFTER));
         if (result < 0)
             message_withdraw(commit, writer, errno);
     }
@@ -219,7 +224,8 @@ static void queue_rename(const struct commit *commit, enum queue queue,
     for (size_t i = 0; i < count; i++) {
         const char *id = writers[i]->id;
         if (is_left(writers[i], queue) &&
-            renameat(directories[QUEUE_TMP], id, directories[QUEUE_NEW], id) < 0)
+            FAULT_CALL("commit.rename",
+                       renameat(directories[QUEUE_TMP], id, directories[QUEUE_NEW], id)) < 0)
             message_withdraw(commit, writers[i], errno);
     }
 }
@@ -237,14 +243,17 @@ static void queue_withdraw(const struct commit *commit, enum queue queue,
  * file without a name gets one with the name of a message's, which is as good. */
 static int check_journal(int tmp, const char *name)
 {
-    int file = openat(tmp, ".", O_TMPFILE | O_WRONLY | O_CLOEXEC, SPOOL_FILE_MODE);
+    int file = FAULT_CALL("commit.journal",
+                          openat(tmp, ".", O_TMPFILE | O_WRONLY | O_CLOEXEC, SPOOL_FILE_MODE));
     bool named = file < 0 && (errno == EOPNOTSUPP || errno == EISDIR || errno == ENOENT);
     if (named)
-        file = openat(tmp, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, SPOOL_FILE_MODE);
+        file =
+            FAULT_CALL("commit.journal_name",
+                       openat(tmp, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, SPOOL_FILE_MODE));
     if (file < 0)
         return errno;
     close(file);
-    return named && unlinkat(tmp, name, 0) < 0 ? errno : 0;
+    return named && FAULT_CALL("commit.journal_unlink", unlinkat(tmp, name, 0)) < 0 ? errno : 0;
 }
 
 /* Makes what was renamed in a queue durable. `name` is that of a message that is in new/. */
@@ -252,8 +261,9 @@ static int queue_flush(const struct commit *commit, enum queue queue, const char
 {
     const struct commit_queue *how = &commit->queues[queue];
     const int *directories = commit->spool->directories[queue];
-    int result =
-        how->method == COMMIT_SYNCFS ? syncfs(how->sync_descriptor) : fsync(directories[QUEUE_NEW]);
+    int result = how->method == COMMIT_SYNCFS
+                     ? FAULT_CALL("commit.syncfs", syncfs(how->sync_descriptor))
+                     : FAULT_CALL("commit.fsync_new", fsync(directories[QUEUE_NEW]));
     return result < 0 ? errno : check_journal(directories[QUEUE_TMP], name);
 }
 
@@ -277,7 +287,10 @@ static int queue_commit(const struct commit *commit, enum queue queue,
 static int relay_prepare(const struct commit *commit)
 {
     const struct commit_queue *relay = &commit->queues[QUEUE_RELAY];
-    return relay->method == COMMIT_SYNCFS && syncfs(relay->sync_descriptor) < 0 ? errno : 0;
+    return relay->method == COMMIT_SYNCFS &&
+                   FAULT_CALL("commit.syncfs_relay", syncfs(relay->sync_descriptor)) < 0
+               ? errno
+               : 0;
 }
 
 void commit_run(struct commit *commit, struct writer *const writers[], size_t count)

@@ -1,6 +1,8 @@
 /* Reading a message's file: see the header. */
 #include "queue/reader.h"
 
+#include "common/fault.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -15,7 +17,9 @@ static ssize_t read_fully(int descriptor, void *bytes, size_t length, uint64_t o
 {
     size_t done = 0;
     while (done < length) {
-        ssize_t n = pread(descriptor, (char *)bytes + done, length - done, (off_t)(offset + done));
+        ssize_t n = FAULT_CALL("reader.read", pread(descriptor, (char *)bytes + done,
+                                                    FAULT_LENGTH("reader.read", length - done),
+                                                    (off_t)(offset + done)));
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
@@ -43,7 +47,8 @@ static enum reader_status open_file(struct reader *reader, int directory, const 
                                     uint64_t *size)
 {
     /* O_NONBLOCK: somebody may have put a FIFO there, whose open would wait for a writer. */
-    reader->descriptor = openat(directory, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    reader->descriptor = FAULT_CALL(
+        "reader.open", openat(directory, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
     if (reader->descriptor < 0) {
         if (errno == ENOENT)
             return READER_GONE;
@@ -52,7 +57,7 @@ static enum reader_status open_file(struct reader *reader, int directory, const 
         return reader_error(reader, errno);
     }
     struct stat file;
-    if (fstat(reader->descriptor, &file) < 0)
+    if (FAULT_CALL("reader.stat", fstat(reader->descriptor, &file)) < 0)
         return reader_error(reader, errno);
     if (!S_ISREG(file.st_mode))
         return reader_bad(reader, "not a regular file");

@@ -1,6 +1,7 @@
 /* Leaving a queue's directory: see the header. */
 #include "queue/retire.h"
 
+#include "common/fault.h"
 #include "common/log.h"
 #include "queue/id.h"
 
@@ -22,7 +23,8 @@ static int move(const struct spool *spool, enum queue queue, enum queue_director
                 enum queue_directory to, const char *name)
 {
     const int *directories = spool->directories[queue];
-    if (renameat(directories[from], name, directories[to], name) < 0 && errno != ENOENT)
+    if (FAULT_CALL("retire.move", renameat(directories[from], name, directories[to], name)) < 0 &&
+        errno != ENOENT)
         return errno;
     return 0;
 }
@@ -30,7 +32,8 @@ static int move(const struct spool *spool, enum queue queue, enum queue_director
 int retire_remove(const struct spool *spool, enum queue queue, enum queue_directory directory,
                   const char *name)
 {
-    if (unlinkat(spool->directories[queue][directory], name, 0) < 0 && errno != ENOENT)
+    if (FAULT_CALL("retire.remove", unlinkat(spool->directories[queue][directory], name, 0)) < 0 &&
+        errno != ENOENT)
         return errno;
     return 0;
 }
@@ -61,20 +64,24 @@ static int write_reason(const struct spool *spool, enum queue queue, const char 
     const int *directories = spool->directories[queue];
     /* tmp/ is the whole group's: what lies there under our name, be it a link to somewhere else, is
      * not written through. */
-    if (unlinkat(directories[QUEUE_TMP], file_name, 0) < 0 && errno != ENOENT)
+    if (FAULT_CALL("aside.clear", unlinkat(directories[QUEUE_TMP], file_name, 0)) < 0 &&
+        errno != ENOENT)
         return errno;
-    int descriptor = openat(directories[QUEUE_TMP], file_name,
-                            O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, SPOOL_FILE_MODE);
+    int descriptor = FAULT_CALL("aside.create",
+                                openat(directories[QUEUE_TMP], file_name,
+                                       O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, SPOOL_FILE_MODE));
     if (descriptor < 0)
         return errno;
-    ssize_t n = write(descriptor, text, length);
+    ssize_t n =
+        FAULT_CALL("aside.write", write(descriptor, text, FAULT_LENGTH("aside.write", length)));
     int error = n == (ssize_t)length ? 0 : n < 0 ? errno : ENOSPC;
     close(descriptor);
     if (error == 0 &&
-        renameat(directories[QUEUE_TMP], file_name, directories[QUEUE_FAILED], file_name) < 0)
+        FAULT_CALL("aside.reason", renameat(directories[QUEUE_TMP], file_name,
+                                            directories[QUEUE_FAILED], file_name)) < 0)
         error = errno;
     if (error != 0)
-        unlinkat(directories[QUEUE_TMP], file_name, 0);
+        FAULT_CALL("aside.undo", unlinkat(directories[QUEUE_TMP], file_name, 0));
     return error;
 }
 
@@ -105,11 +112,11 @@ static bool choose_name(char chosen[static RETIRE_NAME_MAX + 16], int failed, co
  * tell does without. */
 static int move_aside(int from, const char *name, int to, const char *chosen)
 {
-    if (renameat2(from, name, to, chosen, RENAME_NOREPLACE) == 0)
+    if (FAULT_CALL("aside.move", renameat2(from, name, to, chosen, RENAME_NOREPLACE)) == 0)
         return 0;
     if (errno != EINVAL)
         return errno;
-    return renameat(from, name, to, chosen) < 0 ? errno : 0;
+    return FAULT_CALL("aside.move_plainly", renameat(from, name, to, chosen)) < 0 ? errno : 0;
 }
 
 int retire_set_aside(const struct spool *spool, enum queue queue, enum queue_directory directory,

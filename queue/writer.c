@@ -1,6 +1,7 @@
 /* Writing into tmp/: see the header. */
 #include "queue/writer.h"
 
+#include "common/fault.h"
 #include "common/log.h"
 
 #include <errno.h>
@@ -44,7 +45,8 @@ static void undo(struct writer *writer, int error)
     if (writer->descriptor >= 0) {
         close(writer->descriptor);
         writer->descriptor = -1;
-        if (unlinkat(directory_of(writer), writer->id, 0) < 0 && errno != ENOENT)
+        if (FAULT_CALL("writer.unlink", unlinkat(directory_of(writer), writer->id, 0)) < 0 &&
+            errno != ENOENT)
             log_error("tmp_left", LOG_TEXT("id", writer->id), LOG_ERRNO(errno));
     }
     buffer_free(&writer->head);
@@ -86,8 +88,9 @@ static int write_whole(int descriptor, const char *head, size_t head_length, con
                        size_t length)
 {
     while (head_length + length > 0) {
-        struct iovec parts[] = {{(char *)head, head_length}, {(char *)bytes, length}};
-        ssize_t n = writev(descriptor, parts, 2);
+        struct iovec parts[] = {{(char *)head, head_length},
+                                {(char *)bytes, FAULT_LENGTH("writer.write", length)}};
+        ssize_t n = FAULT_CALL("writer.write", writev(descriptor, parts, 2));
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
@@ -105,8 +108,9 @@ static int write_whole(int descriptor, const char *head, size_t head_length, con
 static int write_bytes(struct writer *writer, const void *bytes, size_t length)
 {
     if (writer->descriptor < 0) {
-        writer->descriptor = openat(directory_of(writer), writer->id,
-                                    O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, SPOOL_FILE_MODE);
+        writer->descriptor = FAULT_CALL(
+            "writer.create", openat(directory_of(writer), writer->id,
+                                    O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, SPOOL_FILE_MODE));
         if (writer->descriptor < 0)
             return errno;
     }
@@ -130,7 +134,8 @@ int writer_append(struct writer *writer, const void *bytes, size_t length)
     writer->pieces = true;
     /* Starts the disk on this piece now, so that the commit at the end, which others share, has
      * little left to wait for. A hint: what fails here is reported by the fsync in commit_run. */
-    sync_file_range(writer->descriptor, from, 0, SYNC_FILE_RANGE_WRITE);
+    FAULT_CALL("writer.write_back",
+               sync_file_range(writer->descriptor, from, 0, SYNC_FILE_RANGE_WRITE));
     return 0;
 }
 
@@ -148,7 +153,9 @@ int writer_finish(struct writer *writer, const void *bytes, size_t length)
     if (error == 0 && !whole) {
         ssize_t n;
         do
-            n = pwrite(writer->descriptor, digits, sizeof digits, (off_t)size_offset(writer));
+            n = FAULT_CALL("writer.size", pwrite(writer->descriptor, digits,
+                                                 FAULT_LENGTH("writer.size", sizeof digits),
+                                                 (off_t)size_offset(writer)));
         while (n < 0 && errno == EINTR);
         /* A short write of 16 bytes within a file that has them already is the disk failing. */
         if (n != (ssize_t)sizeof digits)
@@ -164,9 +171,9 @@ static int make_durable(int file, int64_t modified)
         {.tv_nsec = UTIME_OMIT},
         {.tv_sec = modified / 1000000, .tv_nsec = modified % 1000000 * 1000},
     };
-    if (modified != 0 && futimens(file, times) < 0)
+    if (modified != 0 && FAULT_CALL("place.time", futimens(file, times)) < 0)
         return errno;
-    return fsync(file) < 0 ? errno : 0;
+    return FAULT_CALL("place.fsync", fsync(file)) < 0 ? errno : 0;
 }
 
 int writer_place(struct writer *writer, enum queue_directory directory, const char *name,
@@ -175,8 +182,10 @@ int writer_place(struct writer *writer, enum queue_directory directory, const ch
     if (writer->error != 0)
         return writer->error;
     int error = make_durable(writer->descriptor, modified);
-    if (error == 0 && renameat(directory_of(writer), writer->id,
-                               writer->spool->directories[writer->queue][directory], name) < 0)
+    if (error == 0 &&
+        FAULT_CALL("place.rename",
+                   renameat(directory_of(writer), writer->id,
+                            writer->spool->directories[writer->queue][directory], name)) < 0)
         error = errno;
     if (error != 0)
         return writer_fail(writer, error);

@@ -1,6 +1,7 @@
 /* A pass over the database: see the header. */
 #include "reaper/pass.h"
 
+#include "common/fault.h"
 #include "common/log.h"
 #include "reaper/counters.h"
 
@@ -211,9 +212,11 @@ static enum pass_step command_done(struct pass *pass)
     const char *name = list_value(pass, COLUMN_NAME);
 
     if (is_drop(pass)) {
+        FAULT_POINT("pass.dropped");
         log_info("partition_dropped", LOG_TEXT("name", name));
         metric_add(&counters[COUNTER_DROPPED], 1);
     } else {
+        FAULT_POINT("pass.detached");
         log_info("partition_detached", LOG_TEXT("name", name));
     }
     pass->progress = true;
@@ -253,10 +256,12 @@ static void step_enter(struct pass *pass, enum pass_step step)
     pass->sqlstate[0] = pass->words[0] = '\0';
     if (step == PASS_IDLE)
         return;
+    FAULT_POINT("pass.step");
     if (step == PASS_COMMAND)
         pgconn_query(&pass->conn, list_value(pass, COLUMN_COMMAND));
     else
         pgconn_execute(&pass->conn, steps[step].sql, &retention, step == PASS_RETENTION ? 1 : 0);
+    FAULT_POINT("pass.step_sent");
 }
 
 static void hear_result(struct pass *pass, const PGresult *result)

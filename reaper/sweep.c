@@ -1,6 +1,7 @@
 /* The sweep: see the header. */
 #include "reaper/sweep.h"
 
+#include "common/fault.h"
 #include "common/log.h"
 #include "queue/scan.h"
 
@@ -42,7 +43,7 @@ static bool is_regular(const struct broom *broom, const char *name, struct stat 
 /* Somebody may have been faster: a file that is gone is what was wanted. */
 static void remove_file(struct broom *broom, const char *name)
 {
-    if (unlinkat(broom->descriptor, name, 0) == 0)
+    if (FAULT_CALL("sweep.remove", unlinkat(broom->descriptor, name, 0)) == 0)
         broom->sweep->removed[broom->queue][broom->directory]++;
     else if (errno != ENOENT)
         broom_fail(broom, errno);
@@ -92,7 +93,7 @@ static int open_directory(struct broom *broom, struct scan *scan)
 
     if (length >= (int)sizeof path)
         return ENAMETOOLONG;
-    scan->stream = opendir(path);
+    scan->stream = FAULT_STEP("sweep.open", opendir(path), NULL);
     if (scan->stream == NULL)
         return errno;
     broom->descriptor = dirfd(scan->stream);

@@ -1,6 +1,7 @@
 /* Files with some of the recipients: see the header. */
 #include "relay/excerpt.h"
 
+#include "common/fault.h"
 #include "queue/retire.h"
 #include "queue/writer.h"
 
@@ -31,8 +32,10 @@ static int read_piece(const struct mail *mail, uint64_t position, char *piece, s
     size_t done = 0;
 
     while (done < length) {
-        ssize_t n = pread(mail->reader.descriptor, piece + done, length - done,
-                          (off_t)(mail->reader.start + position + done));
+        ssize_t n =
+            FAULT_CALL("excerpt.read", pread(mail->reader.descriptor, piece + done,
+                                             FAULT_LENGTH("excerpt.read", length - done),
+                                             (off_t)(mail->reader.start + position + done)));
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)

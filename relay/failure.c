@@ -2,6 +2,7 @@
 #include "relay/failure.h"
 
 #include "common/date.h"
+#include "common/fault.h"
 #include "common/log.h"
 #include "queue/path.h"
 #include "queue/reader.h"
@@ -80,7 +81,8 @@ static int read_header(const struct recorder *recorder, const struct mail *mail,
     ssize_t n;
 
     do
-        n = pread(mail->reader.descriptor, recorder->piece, wanted, (off_t)mail->reader.start);
+        n = FAULT_CALL("failure.read", pread(mail->reader.descriptor, recorder->piece, wanted,
+                                             (off_t)mail->reader.start));
     while (n < 0 && errno == EINTR);
     if (n < 0)
         return errno;
@@ -201,7 +203,8 @@ static int notify_in(const struct recorder *recorder, const char *name, enum que
     case READER_OK:
         break;
     }
-    if (renameat(directories[QUEUE_FAILED], staged, directories[QUEUE_NEW], reader.envelope.id) < 0)
+    if (FAULT_CALL("failure.notify", renameat(directories[QUEUE_FAILED], staged,
+                                              directories[QUEUE_NEW], reader.envelope.id)) < 0)
         error = errno;
     else
         log_info("notified", LOG_TEXT("id", reader.envelope.id),

@@ -1,6 +1,7 @@
 /* Messages taken in hand: see the header. */
 #include "relay/mail.h"
 
+#include "common/fault.h"
 #include "common/log.h"
 #include "queue/path.h"
 #include "queue/retire.h"
@@ -62,10 +63,10 @@ static int remove_superseded(const struct spool *spool, const char *id)
 
     if (!is_there(spool, QUEUE_NEW, id))
         return 0;
-    if (fsync(directories[QUEUE_CUR]) < 0)
+    if (FAULT_CALL("superseded.keep", fsync(directories[QUEUE_CUR])) < 0)
         return errno;
     error = retire_remove(spool, QUEUE_RELAY, QUEUE_NEW, id);
-    if (error == 0 && fsync(directories[QUEUE_NEW]) < 0)
+    if (error == 0 && FAULT_CALL("superseded.end", fsync(directories[QUEUE_NEW])) < 0)
         error = errno;
     return error;
 }

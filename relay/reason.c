@@ -1,6 +1,7 @@
 /* Reasons: see the header. */
 #include "relay/reason.h"
 
+#include "common/fault.h"
 #include "queue/retire.h"
 
 #include <errno.h>
@@ -51,11 +52,12 @@ static void name_file(char file_name[static NAME_MAX + 1], const char *name)
 /* A regular file takes all that there is room for. */
 static int write_text(int file, const struct buffer *text)
 {
-    ssize_t n = write(file, text->data, text->length);
+    ssize_t n = FAULT_CALL("reason.write",
+                           write(file, text->data, FAULT_LENGTH("reason.write", text->length)));
 
     if (n != (ssize_t)text->length)
         return n < 0 ? errno : ENOSPC;
-    return fsync(file) < 0 ? errno : 0;
+    return FAULT_CALL("reason.fsync", fsync(file)) < 0 ? errno : 0;
 }
 
 int reason_write(const struct spool *spool, enum queue_directory directory, const char *name,
@@ -72,17 +74,18 @@ int reason_write(const struct spool *spool, enum queue_directory directory, cons
     error = retire_remove(spool, QUEUE_RELAY, QUEUE_TMP, file_name);
     if (error != 0)
         return error;
-    file = openat(directories[QUEUE_TMP], file_name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC,
-                  SPOOL_FILE_MODE);
+    file = FAULT_CALL("reason.create",
+                      openat(directories[QUEUE_TMP], file_name,
+                             O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, SPOOL_FILE_MODE));
     if (file < 0)
         return errno;
     error = write_text(file, text);
     close(file);
-    if (error == 0 &&
-        renameat(directories[QUEUE_TMP], file_name, directories[directory], file_name) < 0)
+    if (error == 0 && FAULT_CALL("reason.rename", renameat(directories[QUEUE_TMP], file_name,
+                                                           directories[directory], file_name)) < 0)
         error = errno;
     if (error != 0)
-        unlinkat(directories[QUEUE_TMP], file_name, 0);
+        FAULT_CALL("reason.undo", unlinkat(directories[QUEUE_TMP], file_name, 0));
     return error;
 }
 

@@ -2,6 +2,7 @@
  * safe, stands in relay/steps.c. */
 #include "relay/record.h"
 
+#include "common/fault.h"
 #include "common/log.h"
 #include "relay/failure.h"
 #include "relay/schedule.h"
@@ -201,7 +202,9 @@ enum mail_status record_resume(struct recorder *recorder, struct mail *mail)
     if (mail->error == 0 && !work.begun)
         return MAIL_LOADED;
     mail->due = work.rest ? work.now : 0;
+    FAULT_POINT("record.resume");
     steps_take(recorder, &work, mail->error == 0 ? 1 : 0);
+    FAULT_POINT("record.resumed");
     end(&work);
     if (mail->error != 0)
         return MAIL_UNREADABLE;
@@ -251,7 +254,9 @@ void record_run(struct recorder *recorder, struct mail *mails, int64_t now)
     }
     for (struct mail *mail = mails; mail != NULL; mail = mail->next)
         count += prepare(recorder, &works[count], mail, now);
+    FAULT_POINT("record.begin");
     steps_take(recorder, works, count);
+    FAULT_POINT("record.end");
     for (size_t i = 0; i < count; i++)
         end(&works[i]);
     free(works);

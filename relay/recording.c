@@ -1,6 +1,7 @@
 /* Mails on their way to the disk: see the header. */
 #include "relay/recording.h"
 
+#include "common/fault.h"
 #include "common/log.h"
 
 #include <time.h>
@@ -61,6 +62,7 @@ static void worked_cb(uv_work_t *work, int status)
     struct mail *mail = recording->batch, *next;
 
     (void)status; /* never cancelled */
+    FAULT_POINT("recording.end");
     recording->batch = NULL;
     recording->failed = false;
     recording->batch_cb(recording->owner);
@@ -100,6 +102,7 @@ void recording_turn(struct recording *recording)
         rest(recording);
         return;
     }
+    FAULT_POINT("recording.begin");
     recording->batch = take_done(recording);
     uv_queue_work(recording->loop, &recording->work, work_cb, worked_cb);
 }

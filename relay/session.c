@@ -2,6 +2,7 @@
  * happened; one function, advance, looks at the transaction and does what is next. */
 #include "relay/session.h"
 
+#include "common/fault.h"
 #include "relay/content.h"
 #include "relay/transaction.h"
 
@@ -201,8 +202,11 @@ static void send_content(struct session *session)
         end(session, TROUBLE_NONE, "");
         return;
     }
+    if (last)
+        FAULT_POINT("session.end");
     write_out(session);
     if (last) {
+        FAULT_POINT("session.ended");
         transaction_sent(&session->transaction);
         watch_clock(session, 2 * session->options->reply_ms);
         return;

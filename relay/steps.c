@@ -38,6 +38,7 @@
  * could be repeated for it. */
 #include "relay/steps.h"
 
+#include "common/fault.h"
 #include "queue/retire.h"
 #include "relay/excerpt.h"
 #include "relay/reason.h"
@@ -78,9 +79,13 @@ static int touch_cur(const struct recorder *recorder, const struct mail *mail)
         {.tv_nsec = UTIME_OMIT},
         {.tv_sec = mail->due / 1000000, .tv_nsec = mail->due % 1000000 * 1000},
     };
-    int file = openat(recorder->spool->directories[QUEUE_RELAY][QUEUE_CUR], mail->id,
-                      O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-    int error = file < 0 || futimens(file, times) < 0 || fsync(file) < 0 ? errno : 0;
+    int file =
+        FAULT_CALL("touch.open", openat(recorder->spool->directories[QUEUE_RELAY][QUEUE_CUR],
+                                        mail->id, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+    int error = file < 0 || FAULT_CALL("touch.time", futimens(file, times)) < 0 ||
+                        FAULT_CALL("touch.fsync", fsync(file)) < 0
+                    ? errno
+                    : 0;
 
     if (file >= 0)
         close(file);
@@ -213,7 +218,8 @@ static void flush(const struct recorder *recorder, struct work *works, size_t co
         struct work *work = &works[i];
         if (!work->dirty[queue][directory] || work->mail->error != 0)
             continue;
-        if (!done && fsync(recorder->spool->directories[queue][directory]) < 0)
+        if (!done &&
+            FAULT_CALL("steps.flush", fsync(recorder->spool->directories[queue][directory])) < 0)
             error = errno;
         done = true;
         work->mail->error = error;

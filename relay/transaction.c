@@ -3,6 +3,7 @@
  * reply. */
 #include "relay/transaction.h"
 
+#include "common/fault.h"
 #include "relay/needs.h"
 
 #include <assert.h>
@@ -356,6 +357,7 @@ static void data_never(struct transaction *transaction, const struct reply *repl
 
 static void end_accepted(struct transaction *transaction, const struct reply *reply)
 {
+    FAULT_POINT("transaction.accepted");
     transaction->ended = true;
     decide_all(transaction, reply, true, OUTCOME_ACCEPTED);
 }

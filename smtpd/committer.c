@@ -1,6 +1,7 @@
 /* Group commit on the loop: see the header. */
 #include "smtpd/committer.h"
 
+#include "common/fault.h"
 #include "common/log.h"
 #include "smtpd/counters.h"
 
@@ -31,6 +32,7 @@ static void ran_cb(uv_work_t *work, int status)
 
     assert(status == 0); /* nobody cancels it */
     counters_observe(COUNTER_COMMIT_SECONDS, (double)(uv_hrtime() - committer->began) / 1e9);
+    FAULT_POINT("committer.committed");
     committer->group = NULL;
     begin_group(committer); /* the disk need not wait until the clients have been told */
     while (entry != NULL) {
@@ -58,6 +60,7 @@ static void begin_group(struct committer *committer)
     *end = NULL;
     if (committer->first == NULL)
         committer->last = &committer->first;
+    FAULT_POINT("committer.begin");
     committer->began = uv_hrtime();
     counters_observe(COUNTER_COMMIT_GROUP, (double)count);
     uv_queue_work(committer->loop, &committer->work, run_cb, ran_cb);

@@ -1,6 +1,7 @@
 /* Messages on their way to the disk: see the header. */
 #include "smtpd/message.h"
 
+#include "common/fault.h"
 #include "common/log.h"
 #include "smtpd/counters.h"
 #include "smtpd/trace.h"
@@ -261,8 +262,10 @@ static void end(struct message *message, int error)
     } else if (error == 0) {
         counters_add(COUNTER_DISCARDED, 1);
     }
+    FAULT_POINT("message.reply");
     if (message->owner != NULL)
         message->callbacks->ended_cb(message->owner, error);
+    FAULT_POINT("message.replied");
     message_free(message);
 }
 

@@ -1,6 +1,7 @@
 /* The state machine between batches and the database: see the header. */
 #include "storer/database.h"
 
+#include "common/fault.h"
 #include "common/log.h"
 #include "storer/metrics.h"
 
@@ -232,6 +233,7 @@ static enum database_state make(struct database *database)
 
 static enum database_state made(struct database *database)
 {
+    FAULT_POINT("storer.partitions_made");
     database->made = true;
     return store(database);
 }
@@ -263,6 +265,7 @@ static enum database_state stored(struct database *database)
     struct plan_segment segment = *plan_next(&database->plan);
     accept_commit(database);
     plan_done(&database->plan);
+    FAULT_POINT("storer.stored");
     if (!database->notify || !database->said.news)
         return proceed(database);
     transaction_notify(&database->said, &database->conn, database->batch, &segment);

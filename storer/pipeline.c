@@ -2,6 +2,7 @@
  * started in one place, once a turn of the loop, so that a burst of events becomes one load. */
 #include "storer/pipeline.h"
 
+#include "common/fault.h"
 #include "common/log.h"
 #include "common/program.h"
 #include "storer/kept.h"
@@ -128,6 +129,7 @@ static void retire_done_cb(uv_work_t *work, int status)
     (void)status; /* never cancelled */
     struct pipeline *pipeline = work->data;
     struct batch *batch = pipeline->retiring[0];
+    FAULT_POINT("storer.retired");
     intake_left(&pipeline->intake);
     for (size_t i = 0; i < batch->count; i++) {
         count_message(&batch->messages[i]);

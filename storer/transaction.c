@@ -1,6 +1,7 @@
 /* Conversations with PostgreSQL: see the header. */
 #include "storer/transaction.h"
 
+#include "common/fault.h"
 #include "storer/statements.h"
 
 #include <stdio.h>
@@ -51,6 +52,7 @@ static size_t deliveries_count(const struct batch *batch, const struct plan_segm
 void transaction_check(struct transaction *transaction, struct pgconn *conn)
 {
     begin(transaction, conn, TRANSACTION_CHECK);
+    FAULT_POINT("storer.check");
     pgconn_execute(conn, statement_check, NULL, 0);
     pgconn_sync(conn);
 }
@@ -63,13 +65,18 @@ void transaction_store(struct transaction *transaction, struct pgconn *conn, str
     struct array *deliveries[] = {&batch->message_ids, &batch->message_received, &batch->positions,
                                   &batch->recipients};
     begin(transaction, conn, TRANSACTION_STORE);
+    FAULT_POINT("storer.begin");
     pgconn_execute(conn, statement_begin, NULL, 0);
+    FAULT_POINT("storer.messages");
     execute(conn, statement_messages, messages, 8, segment->first, segment->count);
+    FAULT_POINT("storer.deliveries");
     execute(conn, statement_deliveries, deliveries, 4, deliveries_first(batch, segment),
             deliveries_count(batch, segment));
     pgconn_execute(conn, statement_bounds, NULL, 0);
+    FAULT_POINT("storer.commit");
     pgconn_execute(conn, statement_commit, NULL, 0);
     pgconn_sync(conn);
+    FAULT_POINT("storer.commit_sent");
 }
 
 void transaction_partitions(struct transaction *transaction, struct pgconn *conn,
@@ -77,6 +84,7 @@ void transaction_partitions(struct transaction *transaction, struct pgconn *conn
 {
     struct array days;
     array_init(&days, ARRAY_TEXT, SIZE_MAX);
+    FAULT_POINT("storer.partitions");
     begin(transaction, conn, TRANSACTION_PARTITIONS);
     /* Without memory for the days none is made, and the missing one is met again after a pause. */
     if (batch_days(batch, segment->first, segment->count, &days))
@@ -88,6 +96,7 @@ void transaction_partitions(struct transaction *transaction, struct pgconn *conn
 void transaction_notify(struct transaction *transaction, struct pgconn *conn, struct batch *batch,
                         const struct plan_segment *segment)
 {
+    FAULT_POINT("storer.notify");
     begin(transaction, conn, TRANSACTION_NOTIFY);
     execute(conn, statement_notify, (struct array *[]){&batch->recipients}, 1,
             deliveries_first(batch, segment), deliveries_count(batch, segment));
@@ -134,6 +143,7 @@ static void read_store(struct transaction *transaction, PGresult *result)
     case STEP_COMMIT:
         /* A transaction that has failed answers COMMIT without an error, too: with ROLLBACK. */
         transaction->committed = strcmp(PQcmdStatus(result), "COMMIT") == 0;
+        FAULT_POINT("storer.committed");
         break;
     default:
         break;
