@@ -5,7 +5,6 @@ the mail compared with what was promised.
 A bench is where scenarios of one program are run, one at a time; several benches run side by side.
 """
 
-import collections
 import concurrent.futures
 import dataclasses
 import queue
@@ -38,10 +37,12 @@ class Scenario:
 
 
 class Bench:
-    """What all benches have. `name` is that of the program, `scenarios` are its own."""
+    """What all benches have. `name` is that of the program, `scenarios` are its own. `manifold`: how
+    points begin that are of many steps, and so are struck at more of their passes."""
 
     name = None
     scenarios = ()
+    manifold = ("pgconn.", "steps.flush", "pass.")
 
     def __init__(self, build):
         self.build = build
@@ -132,32 +133,31 @@ def survey(benches, tally):
     return {scenario: seen[scenario] for scenario in benches[0].scenarios}
 
 
-def cases_of(program, seen, most, repeat):
+def cases_of(bench, seen, most, repeat):
     """Every point × action, at up to `most` of its passes; unless `repeat` in the first scenario alone
     that comes by."""
-    actions = points_of(program)
+    actions = points_of(bench.build / bench.name)
     cases, tried = [], set()
     for scenario, passed in seen.items():
         for point in sorted(passed):
             if not scenario.tries(point) or (point in tried and not repeat):
                 continue
             tried.add(point)
+            passes = spread(passed[point], 6 * most if point.startswith(bench.manifold) else most)
             cases += [Case(scenario, Strike(point, action, number))
-                      for action in actions[point] for number in spread(passed[point], most)]
+                      for action in actions[point] for number in passes]
     return cases
 
 
 def sample(cases, count):
-    """So many of them: of different points, as far as there are."""
-    if count is None or len(cases) <= count:
+    """So many of them (None: all), by chance: of different points, as far as there are."""
+    if count is None:
         return cases
-    shuffled = random.Random(len(cases)).sample(cases, len(cases))
-    by_point = collections.defaultdict(list)
-    for case in shuffled:
-        by_point[case.strike.point].append(case)
-    rounds = [(number, case) for found in by_point.values() for number, case in enumerate(found)]
-    rounds.sort(key=lambda one: one[0])
-    return [case for _, case in rounds[:count]]
+    first, rest = {}, []
+    for case in random.Random(len(cases)).sample(cases, len(cases)):
+        if first.setdefault(case.strike.point, case) is not case:
+            rest.append(case)
+    return [*first.values(), *rest][:count]
 
 
 def tell(tally, case, wrong):

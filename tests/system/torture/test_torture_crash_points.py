@@ -55,8 +55,7 @@ def crash(make, tally, count):
     returns the points."""
     with opened(make) as benches:
         seen = survey(benches, tally)
-        program = benches[0].build / benches[0].name
-        cases = cases_of(program, seen, PASSES, REPEAT)
+        cases = cases_of(benches[0], seen, PASSES, REPEAT)
         strike_all(benches, sample(cases, count), tally)
     return {point for passed in seen.values() for point in passed}
 
