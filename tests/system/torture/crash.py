@@ -1,6 +1,6 @@
-"""Crashes at every point: what a program passes in a scenario is seen once, then the scenario is run
-again for each of those points, with the program struck there; killed in any case, started again, and
-the mail compared with what was promised.
+"""Crashes at every point: what a program passes in a scenario is seen once, then the scenario is
+run again for each of those points, with the program struck there; killed in any case, started
+again, and the mail compared with what was promised.
 
 A bench is where scenarios of one program are run, one at a time; several benches run side by side.
 """
@@ -25,9 +25,9 @@ class NotStruck(AssertionError):
 
 @dataclasses.dataclass(frozen=True)
 class Scenario:
-    """What a program is made to do. `base`: what goes wrong in it besides, so that it comes by points
-    that it passes only then. `only`: how points begin that are struck in it, where others are better
-    tried elsewhere; None: all that are passed."""
+    """What a program is made to do. `base`: what goes wrong in it besides, so that it comes by
+    points that it passes only then. `only`: how points begin that are struck in it, where others
+    are better tried elsewhere; None: all that are passed."""
     name: str
     base: tuple = ()
     only: tuple = None
@@ -37,8 +37,8 @@ class Scenario:
 
 
 class Bench:
-    """What all benches have. `name` is that of the program, `scenarios` are its own. `manifold`: how
-    points begin that are of many steps, and so are struck at more of their passes."""
+    """What all benches have. `name` is that of the program, `scenarios` are its own. `manifold`:
+    how points begin that are of many steps, and so are struck at more of their passes."""
 
     name = None
     scenarios = ()
@@ -51,8 +51,8 @@ class Bench:
         self.wrong = []
 
     def attempt(self, scenario, strike=None):
-        """Runs a scenario; returns what was passed. What is wrong with the mail is in `wrong`: a list of
-        (what, text)."""
+        """Runs a scenario; returns what was passed. What is wrong with the mail is in `wrong`: a
+        list of (what, text)."""
         self.count += 1
         self.wrong = []
         self.strike = strike
@@ -67,7 +67,8 @@ class Bench:
         return self.hits
 
     def run(self, scenario, programs):
-        """Prepares, starts the program that is struck, feeds, settles, starts a clean one, compares."""
+        """Prepares, starts the program that is struck, feeds, settles, starts a clean one,
+        compares."""
         raise NotImplementedError
 
     def struck(self, scenario):
@@ -76,7 +77,8 @@ class Bench:
         return {"FAULT_HITS": self.hits.path, "FAULT_POINTS": ",".join(rules) or None}
 
     def settle(self, program, done):
-        """Waits until the program has died of the strike, or all is done; returns whether it has died."""
+        """Waits until the program has died of the strike, or all is done; returns whether it has
+        died."""
         end = time.monotonic() + SETTLE_SECONDS
         while program.returncode is None and not done():
             assert time.monotonic() < end, f"it hangs:\n{program.text()}"
@@ -134,8 +136,8 @@ def survey(benches, tally):
 
 
 def cases_of(bench, seen, most, repeat):
-    """Every point × action, at up to `most` of its passes; unless `repeat` in the first scenario alone
-    that comes by."""
+    """Every point × action, at up to `most` of its passes; unless `repeat` in the first scenario
+    alone that comes by."""
     actions = points_of(bench.build / bench.name)
     cases, tried = [], set()
     for scenario, passed in seen.items():
@@ -167,8 +169,8 @@ def tell(tally, case, wrong):
 
 
 def attempt(bench, case):
-    """One case; where the pass that was counted on does not come this time, the first is taken. Returns
-    what is wrong with the mail, and what was passed."""
+    """One case; where the pass that was counted on does not come this time, the first is taken.
+    Returns what is wrong with the mail, and what was passed."""
     try:
         hits = bench.attempt(case.scenario, case.strike)
     except NotStruck:
@@ -179,8 +181,8 @@ def attempt(bench, case):
 
 
 def run_all(benches, cases):
-    """Tries all cases, as many at a time as there are benches; yields (case, what is wrong, what was
-    passed) of each, as they come."""
+    """Tries all cases, as many at a time as there are benches; yields (case, what is wrong, what
+    was passed) of each, as they come."""
     free = queue.Queue()
     for bench in benches:
         free.put(bench)

@@ -1,5 +1,5 @@
-"""Mail that flows while a program is struck: an smtpd that is left alone, its clients, and a database
-beside it."""
+"""Mail that flows while a program is struck: an smtpd that is left alone, its clients, and a
+database beside it."""
 
 import itertools
 import shutil
@@ -37,7 +37,8 @@ class FlowBench(Bench):
         return kind(next(self.numbers), size, recipients)
 
     def clear(self, *queues):
-        """Forgets what an earlier scenario left in failed/, and in tmp/, where it may lie for hours."""
+        """Forgets what an earlier scenario left in failed/, and in tmp/, where it may lie for
+        hours."""
         for queue in queues:
             for directory in ("failed", "tmp", "cur", "new"):
                 for name in queue.names(directory):

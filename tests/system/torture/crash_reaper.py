@@ -1,5 +1,5 @@
-"""reaper struck while it lets partitions go and sweeps: what has expired goes in the end, and nothing
-that lives, be it in the database, on its way there, or in the spool."""
+"""reaper struck while it lets partitions go and sweeps: what has expired goes in the end, and
+nothing that lives, be it in the database, on its way there, or in the spool."""
 
 import contextlib
 import datetime
@@ -17,6 +17,7 @@ from spool import now
 
 PARENTS = ("messages", "deliveries")
 HOUR = 3600
+TWO = ("x@t.example", "y@t.example")
 PENDING = "a detach that was not ended"
 
 
@@ -46,7 +47,7 @@ class ReaperBench(FlowBench):
         stays, goes = self._put_files()
         reaper = programs.start("reaper", ready=False, SPOOL=self.spool, REAPER_INTERVAL=1,
                                 DATABASE_URL=self.database.url, **self.struck(scenario))
-        acknowledged = self.send(self.letter(), self.letter(recipients=("x@t.example", "y@t.example")))
+        acknowledged = self.send(self.letter(), self.letter(recipients=TWO))
         self.settle(reaper, reaper.is_ready)
         acknowledged |= self.send(self.letter())
         self.finish(reaper)
@@ -58,8 +59,8 @@ class ReaperBench(FlowBench):
         self._compare(acknowledged, living, stays, goes)
 
     def _prepare(self, connection, expired, ahead):
-        """Mail that has expired and mail that has not, and a day to come without partitions; returns the
-        ids of what lives."""
+        """Mail that has expired and mail that has not, and a day to come without partitions;
+        returns the ids of what lives."""
         with connection.cursor() as cursor:
             cursor.execute("TRUNCATE messages, deliveries")
             for parent in PARENTS:
@@ -92,7 +93,8 @@ class ReaperBench(FlowBench):
         """Files that are to stay, and those that have become stale: (paths, paths)."""
         stays, goes = [], []
         for queue in (self.spool, self.spool.relay):
-            for name, age, paths in (("tmp/fresh", 35 * HOUR, stays), ("tmp/stale", 37 * HOUR, goes),
+            for name, age, paths in (("tmp/fresh", 35 * HOUR, stays),
+                                     ("tmp/stale", 37 * HOUR, goes),
                                      ("failed/young", 24 * HOUR, stays),
                                      ("failed/young.reason", 24 * HOUR, stays),
                                      ("cur/ancient", 9000 * HOUR, stays),

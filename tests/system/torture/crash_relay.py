@@ -1,9 +1,9 @@
-"""relay struck while it sends and records: each recipient is sent to once, or in the window of promise 8
-twice; each failure is told once, and nobody is forgotten.
+"""relay struck while it sends and records: each recipient is sent to once, or in the window of
+promise 8 twice; each failure is told once, and nobody is forgotten.
 
 A scenario has one letter, so that what was passed says on which side of the window relay died: the
-window opens when the last byte is sent, and closes when the record is in the file that counts, which is
-where the scenario says (`recorded`).
+window opens when the last byte is sent, and closes when the record is in the file that counts,
+which is where the scenario says (`recorded`).
 """
 
 import collections
@@ -59,8 +59,8 @@ class FromAway(Lines):
 
 @dataclasses.dataclass(frozen=True)
 class Relayed(Scenario):
-    """`kind` is of the letter; `first`: where the run that is struck is the second one, what ended the
-    first; `extra`: a method of the bench that puts more into the queue."""
+    """`kind` is of the letter; `first`: where the run that is struck is the second one, what ended
+    the first; `extra`: a method of the bench that puts more into the queue."""
     recipients: tuple = (X,)
     size: int = 400
     kind: type = FromHere
@@ -80,12 +80,14 @@ class RelayBench(FlowBench):
         Relayed("in pieces", recipients=(X, LATER), size=PIECES),
         Relayed("strangers in the queue", recorded="retire.remove.after", extra="_put_strangers",
                 only=("aside.", "retire.remove", "scan.", "reader.")),
-        Relayed("a record that was not ended", recipients=(X, LATER, NEVER), first="failure.notify.before"),
+        Relayed("a record that was not ended", recipients=(X, LATER, NEVER),
+                first="failure.notify.before"),
         Relayed("a message that was superseded", recipients=(X, LATER), first="place.rename.after",
                 only=("superseded.", "retire.remove")),
         Relayed("a reason that cannot be renamed", ("reason.rename.before:5",),
                 recipients=(X, LATER)),
-        Relayed("a record that cannot be renamed", ("place.rename.before:5",), recipients=(X, LATER)),
+        Relayed("a record that cannot be renamed", ("place.rename.before:5",),
+                recipients=(X, LATER)),
         Relayed("an old file system", ("aside.move.before:22",), recorded="retire.remove.after",
                 extra="_put_strangers"),
         Relayed("strangers whose reason cannot be renamed", ("aside.reason.before:5",),
@@ -175,7 +177,7 @@ class RelayBench(FlowBench):
         if "transaction.accepted" not in after:
             # Nobody knows what the smarthost has made of it.
             return 1, 2
-        # What is recorded at the same time is of another message: the one that a notification is of.
+        # What is recorded meanwhile is of another message, which the notification is of.
         own = itertools.dropwhile(lambda line: line != "record.begin", itertools.dropwhile(
             lambda line: line != "transaction.accepted", after))
         return (1, 1) if scenario.recorded in own else (2, 2)
@@ -208,8 +210,8 @@ class RelayBench(FlowBench):
 
     def _told(self, letter):
         """How often the sender was told of NEVER."""
-        told = [message.body for message in self.spool.messages() if message.recipients == [letter.sender]]
-        told += [got.body for got in self.host.accepted() if got.recipients == [letter.sender]]
+        told = [message.body for message in (*self.spool.messages(), *self.host.accepted())
+                if message.recipients == [letter.sender]]
         for body in told:
             if list(notices.read(body).recipients) != [NEVER]:
                 self.wrong.append(("altered", f"a notification of {letter.sender}"))
@@ -240,6 +242,6 @@ class RelayBench(FlowBench):
         for name in names:
             if not {name, name + ".reason"} <= set(failed):
                 self.wrong.append(("lost", f"failed/{name}, with its reason, is not in {failed}"))
-        for name, content in aside.items():
-            if name in failed and (self.spool.relay.directory("failed") / name).read_bytes() != content:
+        for name in set(aside) & set(failed):
+            if (self.spool.relay.directory("failed") / name).read_bytes() != aside[name]:
                 self.wrong.append(("altered", f"failed/{name}"))

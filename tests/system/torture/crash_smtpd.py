@@ -14,8 +14,8 @@ STORED, RELAYED, BOTH = ("b@t.example",), ("c@r.example",), ("b@t.example", "c@r
 SMALL, LARGE = 600, 200_000     # in one write, and in pieces
 QUEUE_OF = {"t.example": "store", "r.example": "relay"}
 
-# A message that could not be taken back may be there although it was refused: that is said in the log,
-# and the client sends it once more.
+# A message that could not be taken back may be there although it was refused: that is said in the
+# log, and the client sends it once more.
 CANNOT_WITHDRAW = ("commit.withdraw",)
 
 

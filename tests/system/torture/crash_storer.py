@@ -1,5 +1,5 @@
-"""storer struck while it stores and retires: what was acknowledged is in the database, whole and once,
-and what was to be set aside is set aside."""
+"""storer struck while it stores and retires: what was acknowledged is in the database, whole and
+once, and what was to be set aside is set aside."""
 
 import datetime
 
@@ -9,6 +9,7 @@ from deadline import wait_for
 from load import differences
 from spool import encode, now, raw_of, uuid7
 
+TWO = ("x@t.example", "y@t.example")
 DAY = datetime.timedelta(days=1)
 SETTINGS = {"STORER_RESCAN": 1}
 
@@ -33,8 +34,7 @@ class StorerBench(FlowBench):
         self._prepare()
         keep = 1 if scenario.name == "files that are kept" else 0
         settings = SETTINGS | {"STORER_KEEP": keep}
-        acknowledged = self.send(self.letter(), self.letter(recipients=("x@t.example", "y@t.example")),
-                                 self.letter(60_000))
+        acknowledged = self.send(self.letter(), self.letter(recipients=TWO), self.letter(60_000))
         acknowledged |= self._put("new", self.longago) | self._put("cur", now())
         aside = self._put_strangers()
         storer = programs.start("storer", ready=False, SPOOL=self.spool, **settings,

@@ -1,5 +1,5 @@
-"""Fault points (common/fault.h): the build of the programs that has them, which there are, and what is
-done at one of them.
+"""Fault points (common/fault.h): the build of the programs that has them, which there are, and what
+is done at one of them.
 
 The list of them is what stands in the programs themselves, in the section that the macros fill.
 """
@@ -26,8 +26,8 @@ NOT_FOR_MAKE = {"MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "BUILD", "S
 
 
 def build():
-    """Makes the programs with points, unless they are there and new; returns their directory. Several
-    sessions at once make them once."""
+    """Makes the programs with points, unless they are there and new; returns their directory.
+    Several sessions at once make them once."""
     setting, directory = VARIANTS.get(BUILD.name, ("SANITIZE=", "build/faults"))
     environment = {name: text for name, text in os.environ.items() if name not in NOT_FOR_MAKE}
     (ROOT / directory).mkdir(parents=True, exist_ok=True)
@@ -64,8 +64,8 @@ def points_of(program):
 
 @dataclasses.dataclass(frozen=True)
 class Strike:
-    """What is done at a point, behind so many passes: `kill`; the name of an error, which is returned;
-    `short`, a transfer of half; or `torn`, of half and killed behind it."""
+    """What is done at a point, behind so many passes: `kill`; the name of an error, which is
+    returned; `short`, a transfer of half; or `torn`, of half and killed behind it."""
     point: str
     action: str
     passes: int = 0
@@ -80,8 +80,8 @@ class Strike:
     def rules(self):
         """As FAULT_POINTS has it."""
         if self.action == "torn":
-            # Every length is of a step, whose passes may be more: an empty one has no half. It is the
-            # first transfer that is torn, or any that comes behind it.
+            # Every length is of a step, whose passes may be more: an empty one has no half. It is
+            # the first transfer that is torn, or any that comes behind it.
             step = self.point.removesuffix(".length")
             return [f"{self.point}:short:{self.passes}", f"{step}.after:kill:{self.passes}"]
         number = {"kill": "kill", "short": "short"}.get(self.action)

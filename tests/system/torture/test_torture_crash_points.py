@@ -1,6 +1,6 @@
-"""Every step on which it depends that no message is lost, cut short: the program ended before it and
-behind it, the step failed, or done by half. The steps are those that the code names (common/fault.h),
-and one that nothing here comes by is a failure."""
+"""Every step on which it depends that no message is lost, cut short: the program ended before it
+and behind it, the step failed, or done by half. The steps are those that the code names
+(common/fault.h), and one that nothing here comes by is a failure."""
 
 import contextlib
 import shutil
@@ -51,8 +51,8 @@ def opened(make):
 
 
 def crash(make, tally, count):
-    """Strikes a program in benches that are made so, that many times, or (None) wherever it comes by;
-    returns the points."""
+    """Strikes a program in benches that are made so, that many times, or (None) wherever it comes
+    by; returns the points."""
     with opened(make) as benches:
         seen = survey(benches, tally)
         cases = cases_of(benches[0], seen, PASSES, REPEAT)
@@ -130,7 +130,8 @@ def test_reaper(faulty, tally_of, cluster):
 
 @pytest.mark.parametrize("program", points.PROGRAMS)
 def test_no_other_build_has_any(faulty, program):
-    """Not a name, not a call, nothing that looks for them: the programs are those without points."""
+    """Not a name, not a call, nothing that looks for them: the programs are those without
+    points."""
     names = {text.split()[1] for text in points.section_of(faulty / program)}
     assert len(names) > 5
     assert points.section_of(BUILD / program) == []
