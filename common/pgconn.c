@@ -76,11 +76,14 @@ static void notice_cb(void *data, const PGresult *notice)
     struct pgconn *pgconn = data;
     char words[sizeof pgconn->reason];
     pgconn_words(notice, words, sizeof words);
-    if (is_fatal(notice))
+    if (is_fatal(notice)) {
         memcpy(pgconn->reason, words, sizeof words);
-    else
-        log_debug("database_notice", LOG_TEXT("sqlstate", pgconn_sqlstate(notice)),
-                  LOG_TEXT("message", words));
+        return;
+    }
+    log_debug("database_notice", LOG_TEXT("sqlstate", pgconn_sqlstate(notice)),
+              LOG_TEXT("message", words));
+    if (pgconn->options.callbacks.notice_cb)
+        pgconn->options.callbacks.notice_cb(pgconn, notice);
 }
 
 /* Waiting for the descriptor. */
@@ -195,12 +198,8 @@ static void start_done_cb(uv_work_t *work, int status)
         return;
     }
     handle_closed(pgconn);
-    if (!pgconn->conn) {
-        try_failed(pgconn, "out of memory");
-        return;
-    }
     if (PQstatus(pgconn->conn) == CONNECTION_BAD) {
-        try_failed(pgconn, PQerrorMessage(pgconn->conn));
+        try_failed(pgconn, pgconn->conn ? PQerrorMessage(pgconn->conn) : "out of memory");
         return;
     }
     PQsetNoticeReceiver(pgconn->conn, notice_cb, pgconn);

@@ -41,6 +41,10 @@ struct pgconn_callbacks {
      * simple query held several commands; errors are results too), then NULL: it has ended. A
      * pgconn_sync gives one PGRES_PIPELINE_SYNC and no NULL. */
     void (*result_cb)(struct pgconn *pgconn, PGresult *result);
+
+    /* What the server says unasked, a NOTICE or a WARNING, in its place among the results; or NULL.
+     * Nothing may be sent, dropped or closed from here: libpq is in the middle of reading. */
+    void (*notice_cb)(struct pgconn *pgconn, const PGresult *notice);
 };
 
 struct pgconn_options {

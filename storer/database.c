@@ -384,6 +384,12 @@ static void result_cb(struct pgconn *conn, PGresult *result)
     step_machine(database, done ? DATABASE_DONE : verdict_events[said->verdict]);
 }
 
+static void notice_cb(struct pgconn *conn, const PGresult *notice)
+{
+    struct database *database = conn->options.data;
+    transaction_notice(&database->said, notice);
+}
+
 static void up_cb(struct pgconn *conn)
 {
     step_machine(conn->options.data, DATABASE_UP);
@@ -404,7 +410,10 @@ void database_start(struct database *database, uv_loop_t *loop, const char *conn
         .conninfo = conninfo,
         .name = "mayfly-storer",
         .data = database,
-        .callbacks = {.up_cb = up_cb, .down_cb = down_cb, .result_cb = result_cb},
+        .callbacks = {.up_cb = up_cb,
+                      .down_cb = down_cb,
+                      .result_cb = result_cb,
+                      .notice_cb = notice_cb},
     };
     database->state = DATABASE_AWAY;
     uv_timer_init(loop, &database->timer);

@@ -142,7 +142,7 @@ static void read_store(struct transaction *transaction, PGresult *result)
         break;
     case STEP_COMMIT:
         /* A transaction that has failed answers COMMIT without an error, too: with ROLLBACK. */
-        transaction->committed = strcmp(PQcmdStatus(result), "COMMIT") == 0;
+        transaction->committed = strcmp(PQcmdStatus(result), "COMMIT") == 0 && !transaction->alone;
         FAULT_POINT("storer.committed");
         break;
     default:
@@ -188,6 +188,22 @@ bool transaction_read(struct transaction *transaction, PGresult *result)
         read_error(transaction, result);
         return false;
     }
+}
+
+/* Where a synchronous standby is waited for, and somebody cancels the wait, COMMIT is answered as if
+ * nothing had happened but for a warning before it. Should that server be lost and the standby take
+ * its place, the messages are gone. So they are stored again, which waits again. The warning has no
+ * SQLSTATE of its own, and its words depend on lc_messages: the routine that says it is what it can
+ * be told by. */
+void transaction_notice(struct transaction *transaction, const PGresult *notice)
+{
+    const char *routine = PQresultErrorField(notice, PG_DIAG_SOURCE_FUNCTION);
+    if (transaction->kind != TRANSACTION_STORE || !routine ||
+        strcmp(routine, "SyncRepWaitForLSN") != 0)
+        return;
+    transaction->alone = true;
+    snprintf(transaction->sqlstate, sizeof transaction->sqlstate, "%s", pgconn_sqlstate(notice));
+    pgconn_words(notice, transaction->words, sizeof transaction->words);
 }
 
 bool transaction_is_stored(const struct transaction *transaction)

@@ -32,6 +32,7 @@ struct transaction {
     char words[256];
 
     bool committed;         /* STORE: the COMMIT's own result was read, and it is COMMIT */
+    bool alone;             /* STORE: the server committed, but does not vouch for its standby */
     bool news;              /* STORE: a delivery was made that was not there before */
     int64_t oldest, newest; /* STORE: see batch_committed */
 };
@@ -50,8 +51,12 @@ void transaction_notify(struct transaction *transaction, struct pgconn *conn, st
  * `failed`, and if it is a STORE, only if transaction_is_stored. */
 bool transaction_read(struct transaction *transaction, PGresult *result);
 
-/* A STORE whose messages are in the database, for certain: the bounds are known and the COMMIT was
- * read, and read as one. Holds as soon as it does, even if the connection ends before the rest. */
+/* Takes what pgconn's notice_cb was given. */
+void transaction_notice(struct transaction *transaction, const PGresult *notice);
+
+/* A STORE whose messages are in the database, for certain, and in its standby where the server waits
+ * for one: the bounds are known and the COMMIT was read, and read as one. Holds as soon as it does,
+ * even if the connection ends before the rest. */
 bool transaction_is_stored(const struct transaction *transaction);
 
 #endif

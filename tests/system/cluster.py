@@ -85,10 +85,16 @@ class Cluster:
         if os.geteuid() == 0:
             self.as_owner = {"user": "postgres", "group": "postgres", "extra_groups": []}
             shutil.chown(self.directory, "postgres", "postgres")
+        self._make_data()
+        with open(self.data / "postgresql.conf", "a") as conf:
+            conf.write(f"unix_socket_directories = '{self.directory}'\n")
+
+    def _make_data(self):
+        """Fills the data directory, up to the settings that name this server's own places."""
         self._run("initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "-E", "UTF8",
                   "--locale=C.UTF-8", "-N")
         with open(self.data / "postgresql.conf", "a") as conf:
-            conf.write(SETTINGS + f"unix_socket_directories = '{self.directory}'\n")
+            conf.write(SETTINGS)
 
     def _run(self, program, *args):
         done = subprocess.run([f"{self.bin}/{program}", *map(str, args)], cwd=self.directory,
