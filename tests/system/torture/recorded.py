@@ -1,0 +1,162 @@
+"""A real file system on a disk that remembers all that is written to it and flushed (recorder.c),
+for a program whose power is to be cut afterwards; and the clock by which it notes what it says
+(witness.c)."""
+
+import contextlib
+import os
+import pathlib
+import shlex
+import shutil
+import subprocess
+import tempfile
+
+import pytest
+
+from cluster import short_directory
+from deadline import wait_for
+from disk import run
+
+HERE = pathlib.Path(__file__).resolve().parent
+FLAGS = "-std=c17 -D_GNU_SOURCE -Wall -Wextra -Werror -O1".split()
+ROOM = 3 << 30
+
+# As an operator would make them, each on about the smallest disk on which it is what it is on a large
+# one: ext4 has smaller blocks on less, and XFS takes no less. Most of it stays a hole.
+MAKE = {"ext4": (512, ["mkfs.ext4", "-q", "-F"]),
+        "xfs": (300, ["mkfs.xfs", "-q", "-f"]),
+        "btrfs": (256, ["mkfs.btrfs", "-q", "-f"])}
+
+
+def in_memory():
+    """A fresh directory where files cost no disk, if there is such with room."""
+    with contextlib.suppress(OSError):
+        room = os.statvfs("/dev/shm")
+        if room.f_bavail * room.f_frsize > ROOM:
+            return pathlib.Path(tempfile.mkdtemp(prefix="mayfly-power-", dir="/dev/shm"))
+    return short_directory("mayfly-power-")
+
+
+def compile(directory):
+    """Compiles the recorder and the witness into a directory."""
+    fuse = run("pkg-config", "--cflags", "--libs", "fuse3")
+    if fuse.returncode != 0:
+        pytest.skip("libfuse3 is not there to compile with: no disk that remembers")
+    compiler = os.environ.get("CC", "cc")
+    for target, options in (("recorder", shlex.split(fuse.stdout)),
+                            ("witness.so", ["-shared", "-fPIC"])):
+        source = HERE / f"{pathlib.Path(target).stem}.c"
+        subprocess.run([compiler, *FLAGS, "-o", str(directory / target), str(source), *options],
+                       check=True)
+
+
+def permitted():
+    """Skips where such a disk cannot be had."""
+    if os.geteuid() != 0:
+        pytest.skip("not root: may not mount, so no power is cut")
+    if not os.path.exists("/dev/fuse"):
+        pytest.skip("no /dev/fuse: no disk of our own, so no power is cut")
+    if not os.path.exists("/dev/loop-control"):
+        pytest.skip("no loop devices: no file system on a disk of our own, so no power is cut")
+
+
+class RecordedDisk:
+    """What is left of it stays in `directory`: `blank`, the disk before it was first mounted; `log`;
+    `notes`. While it is mounted the file system is at `point`."""
+
+    def __init__(self, kind, tools):
+        permitted()
+        self.kind = kind
+        self.tools = tools
+        self.directory = in_memory()
+        self.image = self.directory / "image"
+        self.notes = self.directory / "notes"
+        self.point = self.directory / "disk"
+        self.recorder = None
+        self._mounts = contextlib.ExitStack()
+
+    def __enter__(self):
+        try:
+            self._make()
+            self._record()
+            self._mount()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        self._mounts.close()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _make(self):
+        mebibytes, command = MAKE[self.kind]
+        with open(self.image, "wb") as file:
+            file.truncate(mebibytes << 20)
+        if shutil.which(command[0], path="/sbin:/usr/sbin:/usr/bin:/bin") is None:
+            pytest.skip(f"no {command[0]}: no power is cut under {self.kind}")
+        made = run(*command, str(self.image))
+        assert made.returncode == 0, made.stderr
+        run("fallocate", "--dig-holes", str(self.image))  # the zeroes of an empty journal
+        run("cp", "--sparse=always", str(self.image), str(self.directory / "blank"))
+        self.notes.touch()
+        self.point.mkdir()
+
+    def _record(self):
+        served = self.directory / "served"
+        served.mkdir()
+        self.recorder = subprocess.Popen(
+            [self.tools / "recorder", self.image, self.directory / "log",
+             self.directory / "position", served],
+            stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        self._mounts.callback(self._end_recorder, served)
+        wait_for(lambda: os.path.ismount(served) or self.recorder.poll() is not None,
+                 "the recorded disk is there")
+        if self.recorder.poll() is not None:
+            pytest.skip(f"may not mount a FUSE file system: {self.recorder.stderr.read().strip()}")
+
+    def _end_recorder(self, served):
+        run("fusermount3", "-u", "-z", str(served))
+        try:
+            self.recorder.wait(30)
+        except subprocess.TimeoutExpired:
+            self.recorder.kill()
+            self.recorder.wait(30)
+        self.recorder.stderr.close()
+
+    def _mount(self):
+        done = run("mount", "-t", self.kind, "-o", "loop", str(self.directory / "served" / "disk"),
+                   str(self.point))
+        if done.returncode != 0:
+            pytest.skip(f"may not mount {self.kind} on a loop device: {done.stderr.strip()}")
+        self._mounts.callback(self._unmount)
+        self.point.chmod(0o755)
+
+    def _unmount(self):
+        if os.path.ismount(self.point):
+            done = run("umount", str(self.point))
+            if done.returncode != 0:
+                run("umount", "-l", str(self.point))
+
+    def close(self):
+        """Unmounts it: from here on there is only the record."""
+        self._mounts.close()
+
+    def settings(self, **more):
+        """The environment of a program that is to note what it says."""
+        sanitizer = os.environ.get("ASAN_OPTIONS", "")
+        return {"LD_PRELOAD": self.tools / "witness.so", "WITNESS_NOTES": self.notes,
+                "WITNESS_POSITION": self.directory / "position",
+                "ASAN_OPTIONS": (sanitizer + ":" if sanitizer else "") + "verify_asan_link_order=0",
+                **more}
+
+    def position(self):
+        """How many writes and flushes there were so far."""
+        return int.from_bytes((self.directory / "position").read_bytes(), "little")
+
+    def noted(self):
+        """{what: {id: positions}}, in the order of the notes."""
+        found = {}
+        for line in self.notes.read_text().splitlines():
+            what, id, position = line.split()
+            found.setdefault(what, {}).setdefault(id, []).append(int(position))
+        return found
