@@ -116,7 +116,8 @@ class Chooser:
                 break
             window = self._window()
             what = self.chance.choice(list(self.kinds))
-            state = State(len(states), what, *window, self.kinds[what](range(*window)))
+            writes = [index for index in range(*window) if self.log.writes[index]]
+            state = State(len(states), what, *window, self.kinds[what](writes))
             if state.key() not in seen:
                 seen.add(state.key())
                 states.append(state)

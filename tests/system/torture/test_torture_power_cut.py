@@ -1,44 +1,30 @@
-"""The power goes: the spool on a real ext4, XFS and btrfs, whose disk is left as a disk may leave it at
-any moment of a load, and comes up again by the kernel's own recovery. Every message whose 250 had been
-sent is whole in its queues, or where the queue's reader said that it had put it.
+"""The power goes: the spool on a real ext4, XFS and btrfs, whose disk is left as a disk may leave it
+at any moment of a load, and comes up again by the kernel's own recovery. Every message whose 250
+had been sent is whole in its queues, or where the queue's reader said that it had put it.
 
-TORTURE_KEEP=directory keeps the record of a disk under which something was lost, so that a
-state can be looked at again by its number: see aftermath.py.
+TORTURE_KEEP=directory keeps the record of a disk on which something was lost, so that a state can
+be looked at again by its number: see aftermath.py.
 """
 
-import concurrent.futures
-import dataclasses
-import itertools
-import json
 import os
-import pathlib
 import shutil
-import subprocess
-import sys
 
 import pytest
 
 import load
 import recorded
-import smtp
-from aftermath import Story
 from cluster import short_directory
-from deadline import wait_for
+from cutting import Mail, cut, examine
+from disk import run
 from load import Letter
+from powercut import Log
 from routing import relaying
 from size import pick
 from smarthost import SmartHost
-from spool import Spool
 
 KINDS = ("ext4", "xfs", "btrfs")
 STATES = pick(12, 100, 1000)
 FSYNC_STATES = pick(6, 30, 200)
-SEED = 5
-WORKERS = pick(1, 2, 2)
-PIECES = 300_000   # more than smtpd holds of one message, so that it is written in pieces
-RECIPIENTS = (("b{}@t.example",), ("b{}@t.example", "c{}@t.example"), ("b{}@far.example",),
-              ("b{}@t.example", "b{}@far.example"),
-              ("b{}@t.example", "b{}@far.example", "later{}@far.example"))
 
 
 @pytest.fixture(scope="module")
@@ -57,70 +43,79 @@ def disk_of(tools):
     disks = []
 
     def mount(kind):
-        disks.append(recorded.RecordedDisk(kind, tools))
-        return disks[-1].__enter__()
+        disk = recorded.RecordedDisk(kind, tools)
+        disks.append(disk)
+        return disk.__enter__()
 
     yield mount
     for disk in disks:
         disk.__exit__()
 
 
-class Mail:
-    """What is sent to one spool, and what becomes of it."""
+# The method itself: that it finds what it is to find.
 
-    def __init__(self, disk):
-        self.disk = disk
-        self.story = Story(disk.kind)
-        self.numbers = itertools.count(1)
-        self.spool = Spool(disk.point / "spool")
 
-    def letters(self, count):
-        """Small ones mostly, and some that are written in pieces, for one queue or both."""
-        sizes = load.log_uniform(count, 100, 20_000, seed=next(self.numbers))
-        for place, size in enumerate(sizes):
-            number = next(self.numbers)
-            size = PIECES + size * 10 if place % 12 == 7 else size
-            recipients = RECIPIENTS[number * 7919 % len(RECIPIENTS)]
-            yield self._begun(Letter(number, size, tuple(text.format(number)
-                                                         for text in recipients)))
+def put(mail, count, flush):
+    """Messages that somebody writes and renames as is usual, and promises; with what makes them
+    durable, or without."""
+    for _ in range(count):
+        letter = mail.begin(Letter(next(mail.numbers), 3000))
+        id = mail.spool.put(letter.body() + b"\r\n", letter.recipients, mail_from=letter.sender)
+        if flush:
+            for path in (mail.spool.directory("new") / id, mail.spool.directory("new")):
+                descriptor = os.open(path, os.O_RDONLY)
+                os.fsync(descriptor)
+                os.close(descriptor)
+        with open(mail.disk.notes, "a", encoding="utf-8") as notes:
+            notes.write(f"acknowledged {id} {mail.disk.position()}\n")
+        mail.story.sent[id] = letter.sender
 
-    def _begun(self, letter):
-        self.story.letters[letter.sender] = (letter.number, letter.size, letter.recipients)
-        return letter
 
-    def send(self, address, count, clients):
-        letters = list(self.letters(count))
-        sent = load.send_all(address, letters, clients)
-        self.story.sent |= {id: letter.sender for id, letter in sent.items()}
+def losing(mail):
+    """How many of the states of a disk have lost something."""
+    mail.end()
+    states = examine(mail, 12)
+    assert not any(state["doubled"] or state["altered"] for state in states)
+    return sum(bool(state["lost"]) for state in states)
 
-    def break_off(self, address, count):
-        """Letters whose senders are gone before the end, with pieces of them on the disk."""
-        for _ in range(count):
-            letter = self._begun(Letter(next(self.numbers), 2 * PIECES))
-            self.story.torn.append(letter.sender)
-            with smtp.session(address, "E") as client:
-                client.command(f"MAIL FROM:<{letter.sender}>", 250)
-                client.command(f"RCPT TO:<{letter.recipients[0]}>", 250)
-                client.command("DATA", 354)
-                client.send(smtp.stuffed(letter.body()))
-                client.reset()
-        wait_for(lambda: not self.spool.tmp(), "what was broken off is removed")
 
-    def stored_letters(self):
-        """{id: letter} of what belongs into the database, for its recipients there."""
-        return {id: dataclasses.replace(self.story.letter(sender), recipients=tuple(here))
-                for id, sender in self.story.sent.items()
-                if (here := self.story.recipients(sender, "store"))}
+def test_the_record_is_the_disk(disk_of):
+    """What was recorded, written once more in its order, is what the disk holds."""
+    disk = disk_of("ext4")
+    put(Mail(disk), 3, flush=True)
+    disk.close()
+    log = Log(disk.directory / "log")
+    with open(disk.directory / "blank", "r+b") as again:
+        for index, write in enumerate(log.writes):
+            if write:
+                offset, data = log.data(index)
+                again.seek(offset)
+                again.write(data)
+    same = run("cmp", str(disk.directory / "blank"), str(disk.image))
+    assert same.returncode == 0, same.stdout + same.stderr
+    assert len(log.writes) == disk.position() and len(log.flushes) >= 3
 
-    def end(self):
-        """The disk is taken away; what was noted belongs to the story."""
-        self.disk.close()
-        noted = self.disk.noted()
-        self.story.acknowledged = {id: at[0] for id, at in noted["acknowledged"].items()}
-        self.story.stored = {id: at[0] for id, at in noted.get("stored", {}).items()}
-        self.story.relayed = noted.get("relayed", {})
-        assert self.story.acknowledged.keys() == self.story.sent.keys()
-        self.story.write(self.disk.directory)
+
+def test_what_was_not_flushed_is_lost(disk_of):
+    """The check can fail: rename without fsync is not durable, and a disk says so."""
+    disk = disk_of("ext4")
+    mail = Mail(disk)
+    put(mail, 1, flush=True)   # something that all states have
+    put(mail, 20, flush=False)
+    run("sync", "-f", str(disk.point))
+    assert losing(mail) >= 6
+
+
+def test_what_was_flushed_is_lost_when_flushes_are_not_heeded(disk_of):
+    """With fsync nothing is lost; and it is the flush that makes it so, not luck."""
+    mail = Mail(disk_of("ext4"))
+    put(mail, 20, flush=True)
+    assert losing(mail) == 0
+    mail.story.forgetful = True
+    assert losing(mail) >= 6
+
+
+# The programs.
 
 
 class Witness(SmartHost):
@@ -139,12 +134,9 @@ class Witness(SmartHost):
         super().accept(transaction)
 
 
-# Loads
-
-
 def receive(programs, mail, alone, together, **settings):
-    """smtpd and its clients: first one alone, so that each commit is of one message and the next
-    thing that happens; then many at once."""
+    """smtpd and its clients: first one alone, so that each commit is of one message, and its 250
+    the next thing that happens; then many at once."""
     smtpd = relaying(programs, mail.spool, SMTPD_RELAY_CLIENTS="127.0.0.0/8", SMTPD_MIN_FREE=0,
                      **mail.disk.settings(**settings))
     mail.send(smtpd.address, alone, clients=1)
@@ -156,7 +148,7 @@ def receive(programs, mail, alone, together, **settings):
 def store(programs, mail, database, smtpd, count, keep):
     """storer takes away what lies there while more comes in."""
     storer = programs.storer(mail.spool, database, STORER_KEEP=keep, STORER_RESCAN=1,
-                             LOG_LEVEL="debug", **mail.disk.settings())
+                             **mail.disk.settings())
     mail.send(smtpd.address, count, clients=5)
     mail.spool.wait_done()
     storer.stop()
@@ -170,52 +162,6 @@ def relay(programs, mail, smtpd, count):
         mail.spool.relay.wait_tried()
         program.stop()
         mail.story.taken = host.taken
-
-
-# States
-
-
-def aftermath(directory, count, part, of):
-    """What became of some states, as aftermath.py says it. It has mounts of its own, which end
-    with it."""
-    done = subprocess.run(
-        ["unshare", "--mount", "--propagation", "private", sys.executable,
-         pathlib.Path(__file__).with_name("aftermath.py"), directory,
-         *map(str, (SEED, count, part, of))],
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
-
-
-def examine(mail, count):
-    """Every state of the disk that was chosen, mounted and looked at."""
-    with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
-        parts = [pool.submit(aftermath, mail.disk.directory, count, part, WORKERS)
-                 for part in range(WORKERS)]
-        return [state for part in parts for state in part.result()]
-
-
-def keep_record(mail, name):
-    """Where somebody wants to look into it; says where."""
-    if not os.environ.get("TORTURE_KEEP"):
-        return ""
-    kept = pathlib.Path(os.environ["TORTURE_KEEP"]) / name.replace("/", "-")
-    shutil.copytree(mail.disk.directory, kept, dirs_exist_ok=True)
-    return f" [seed {SEED}, record in {kept}]"
-
-
-def cut(mail, tally, count):
-    """Cuts the power so often, and tells the tally."""
-    states = examine(mail, count)
-    assert len(states) == count, f"only {len(states)} states could be told apart"
-    wrong = [(what, state["state"], text) for state in states
-             for what in ("lost", "doubled", "altered") for text in state[what]]
-    where = keep_record(mail, tally.part) if wrong else ""
-    for what, state, text in wrong:
-        getattr(tally, what)(f"{text}; {state}{where}")
-    tally.did(len(states))
-    # A state before the first message proves little.
-    assert sum(state["looked"] > 0 for state in states) > count / 2
 
 
 @pytest.mark.deadline(pick(180, 600, 2400))
