@@ -27,7 +27,7 @@ from load import Letter                              # noqa: E402
 from powercut import Builder, Chooser, Log           # noqa: E402
 from spool import ID, parse                          # noqa: E402
 
-# What a reader of the queue goes by: lines of an envelope, and as many bytes behind them as it says.
+# What a reader of the queue goes by: lines of an envelope, and as many bytes behind as it says.
 ENVELOPE = re.compile(rb"(?:X-Envelope-(?!Size)[A-Za-z]+: [^\r\n\0]*\r\n)+"
                       rb"X-Envelope-Size: (\d{16})\r\n")
 OPTIONS = {"xfs": "loop,nouuid"}

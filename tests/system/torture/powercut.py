@@ -4,8 +4,8 @@ Of what came before a flush all is there. Of what was written behind the last fl
 each write by itself, in whatever order the disk liked, and of each write any of its sectors.
 
 A state is what is left of the writes between one flush and the next, on top of all before. The
-power may have gone at any moment from the last write that is in it until the next flush was done: it
-is held against what had been promised at the latest of these moments.
+power may have gone at any moment from the last write that is in it until the next flush was done:
+it is held against all that had been promised in any of these moments.
 """
 
 import bisect

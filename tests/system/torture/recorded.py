@@ -20,8 +20,8 @@ HERE = pathlib.Path(__file__).resolve().parent
 FLAGS = "-std=c17 -D_GNU_SOURCE -Wall -Wextra -Werror -O1".split()
 ROOM = 3 << 30
 
-# As an operator would make them, each on about the smallest disk on which it is what it is on a large
-# one: ext4 has smaller blocks on less, and XFS takes no less. Most of it stays a hole.
+# As an operator would make them, each on about the smallest disk on which it is what it is on a
+# large one: ext4 has smaller blocks on less, and XFS takes no less. Most of it stays a hole.
 MAKE = {"ext4": (512, ["mkfs.ext4", "-q", "-F"]),
         "xfs": (300, ["mkfs.xfs", "-q", "-f"]),
         "btrfs": (256, ["mkfs.btrfs", "-q", "-f"])}
@@ -60,8 +60,8 @@ def permitted():
 
 
 class RecordedDisk:
-    """What is left of it stays in `directory`: `blank`, the disk before it was first mounted; `log`;
-    `notes`. While it is mounted the file system is at `point`."""
+    """What is left of it stays in `directory`: `blank`, the disk before it was first mounted;
+    `log`; `notes`. While it is mounted the file system is at `point`."""
 
     def __init__(self, kind, tools):
         permitted()

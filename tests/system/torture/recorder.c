@@ -1,19 +1,20 @@
-/* A disk that remembers: a file system of one file, `disk`, to put a loop device on. What a file system
- * on that device writes and flushes is recorded, in the order in which it came to the disk, so that
- * afterwards the disk can be put together as it would be if the power had gone at any moment.
+/* A disk that remembers: a file system of one file, `disk`, to put a loop device on. What a file
+ * system on that device writes and flushes is recorded, in the order in which it came to the disk,
+ * so that afterwards the disk can be put together as it would be if the power had gone at any
+ * moment.
  *
  *     recorder IMAGE LOG POSITION DIRECTORY
  *
- * IMAGE holds what was written, for whoever reads the disk now. LOG gets a record for each write and
- * each flush. POSITION is a small file to be mapped: the number of records so far, in the byte order of
- * the machine. It is counted up when a record is complete and before the kernel is told that the
- * write or the flush is done: whoever has waited for a flush and reads the position knows that
- * the flush is among so many.
+ * IMAGE holds what was written, for whoever reads the disk now. LOG gets a record for each write
+ * and each flush. POSITION is a small file to be mapped: the number of records so far, in the
+ * machine's byte order. It is counted up when a record is complete and before the kernel is told
+ * that the write or the flush is done: whoever has waited for a flush and reads the position knows
+ * that the flush is among so many.
  *
- * One thread, no cache of writes in the kernel, and nothing here that waits for a disk (all files lie
- * in memory): so the order is total, and a flush is of all that stands before it. A device might
- * leave out a write that was still under way when the flush was asked for; who relies on
- * such a write has not waited for it, and there is no such way past the file systems. */
+ * One thread, and no cache of writes in the kernel: so the order is total, and a flush is of all
+ * that stands before it. (A device may also leave out what was still under way when the flush was
+ * asked for. Such a write is here as good as flushed: what a file system does that does not wait
+ * for its own writes is not tried.) */
 #define FUSE_USE_VERSION 31
 #include <errno.h>
 #include <fcntl.h>

@@ -1,5 +1,5 @@
-"""The power goes: the spool on a real ext4, XFS and btrfs, whose disk is left as a disk may leave it
-at any moment of a load, and comes up again by the kernel's own recovery. Every message whose 250
+"""The power goes: the spool on a real ext4, XFS and btrfs, whose disk is left as a disk may leave
+it at any moment of a load, and comes up again by the kernel's own recovery. Every message whose 250
 had been sent is whole in its queues, or where the queue's reader said that it had put it.
 
 TORTURE_KEEP=directory keeps the record of a disk on which something was lost, so that a state can

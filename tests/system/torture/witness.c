@@ -1,13 +1,13 @@
-/* Preloaded into a program whose disk's power will be cut: notes what it said, and when, by the clock
- * of the disk (recorder.c), just before it is said. The clock of who hears it comes too late: in
- * between the disk may have gone on.
+/* Preloaded into a program whose disk's power will be cut: notes what it said, and when, by the
+ * clock of the disk (recorder.c), just before it is said. The clock of who hears it comes too late:
+ * in between the disk may have gone on.
  *
  *     WITNESS_POSITION    the recorder's file with the number of records so far
  *     WITNESS_NOTES       gets a line for each: what, the message's id, the position
  *     WITNESS_SYNCFS=0    the spool's file system is one that nobody knows
  *
- * What: `acknowledged` (smtpd, on a socket), `stored` (storer, in its log, behind the COMMIT and before
- * the file is touched), `relayed` (relay, in its log, when that is recorded).
+ * What: `acknowledged` (smtpd, on a socket), `stored` (storer, in its log, behind the COMMIT and
+ * before the file is touched), `relayed` (relay, in its log, when that is recorded).
  *
  * Both files are opened before the program is confined; nothing is asked for later. */
 #include <dlfcn.h>
