@@ -9,6 +9,7 @@ behind. DIRECTORY holds the record of one disk (recorded.py) and `story.json`, w
 It says a line of JSON for each state.
 """
 
+import contextlib
 import dataclasses
 import fcntl
 import hashlib
@@ -30,6 +31,8 @@ from spool import ID, parse                          # noqa: E402
 # What a reader of the queue goes by: lines of an envelope, and as many bytes behind as it says.
 ENVELOPE = re.compile(rb"(?:X-Envelope-(?!Size)[A-Za-z]+: [^\r\n\0]*\r\n)+"
                       rb"X-Envelope-Size: (\d{16})\r\n")
+TO = re.compile(rb"^X-Envelope-To: <([^\r\n]*)>\r$", re.M)
+NOTIFICATION = ".notification"
 OPTIONS = {"xfs": "loop,nouuid"}
 BTRFS_FORGET_DEVICE = 0x50009405
 PLACES = [(queue, directory) for queue in ("store", "relay")
@@ -85,39 +88,46 @@ class Judge:
 
     def __init__(self, story):
         self.story = story
-        self.seen = {}
+        self.seen = {}        # by place and digest
+        self.to_do = {}       # {directory of relay's queue: {id: the recipients in its file}}
 
     # One file
 
-    def verdict(self, path):
+    def verdict(self, queue, directory, name, content):
         """"whole", "torn" when its readers can tell, or in words what is wrong with it."""
-        content = path.read_bytes()
-        key = (*path.parts[-3:], hashlib.sha256(content).digest())
+        key = (queue, directory, name, hashlib.sha256(content).digest())
         if key not in self.seen:
-            self.seen[key] = self._judge(path, content)
-        return self.seen[key]
+            self.seen[key] = self._judge(self.spool / queue / directory / name, content)
+        verdict, recipients = self.seen[key]
+        if queue == "relay":
+            self.to_do[directory][name] = recipients
+        return verdict
 
     def _judge(self, path, content):
         envelope = ENVELOPE.match(content)
         if not envelope or int(envelope.group(1)) != len(content) - envelope.end():
-            return "torn"
+            return "torn", []
+        recipients = [recipient.decode("utf-8", "replace")
+                      for recipient in TO.findall(envelope.group(0))]
+        if b"X-Envelope-From: <>\r\n" in envelope.group(0):
+            return "whole", recipients   # relay's notification, and not a letter of ours
         try:
             message = parse(path)
             letter = self.story.letter(message.mail_from)
             body = message.body
         except (AssertionError, KeyError, UnicodeDecodeError) as wrong:
-            return f"not as it was written: {wrong!r}"
+            return f"is not as it was written: {wrong!r}", []
         if message.mail_from in self.story.torn:
-            return "whole, although its sender never ended it"
+            return "is whole, although its sender never ended it", []
         if (hashlib.sha256(body).digest(), len(body)) != letter.digest():
-            return "has other bytes than its letter"
-        return self._judge_recipients(path, message)
+            return "has other bytes than its letter", []
+        return self._judge_recipients(path, message), recipients
 
     def _judge_recipients(self, path, message):
         queue, directory, _ = path.parts[-3:]
         want = self.story.recipients(message.mail_from, queue)
-        if directory == "cur" and queue == "relay":
-            # Only those who are still to do.
+        if directory in ("cur", "failed") and queue == "relay":
+            # Only those who are still to do, or have failed.
             return "whole" if set(message.recipients) <= set(want) else "has recipients of others"
         return "whole" if message.recipients == want else f"has recipients {message.recipients}"
 
@@ -128,6 +138,7 @@ class Judge:
         were held against it."""
         self.spool, self.state = spool, state
         self.wrong = {"lost": [], "doubled": [], "altered": []}
+        self.to_do = {directory: {} for _, directory in PLACES}
         self.files = {place: self._files(*place) for place in PLACES}
         self._look_at_files()
         looked = 0
@@ -143,8 +154,9 @@ class Judge:
             names = os.listdir(self.spool / queue / directory)
         except FileNotFoundError:
             return {}
-        return {name: self.verdict(self.spool / queue / directory / name) for name in names
-                if not name.endswith(".reason")}
+        names = [name for name in names if not name.endswith(".reason")]
+        return {name: self.verdict(queue, directory, name, content)
+                for name, content in read_all(self.spool / queue / directory, names)}
 
     def _look_at_files(self):
         """What nobody was promised may be torn, when it says so; not before relay, who would have
@@ -152,9 +164,9 @@ class Judge:
         for (queue, directory), files in self.files.items():
             for name, verdict in files.items():
                 where = f"{queue}/{directory}/{name}"
-                if directory == "failed":
+                if (queue, directory) == ("store", "failed"):
                     self.wrong["altered"].append(f"{where} was set aside")
-                elif not ID.fullmatch(name):
+                elif not ID.fullmatch(name.removesuffix(NOTIFICATION)):
                     self.wrong["altered"].append(f"{where} is nobody's message")
                 elif verdict not in ("whole", "torn"):
                     self.wrong["altered"].append(f"{where} {verdict}")
@@ -194,24 +206,48 @@ class Judge:
             self._lose(id, "is not in store/new")
 
     def _look_in_relay(self, id, sender, want):
-        """Each recipient is still to do, or the smarthost has the message for him; and who was
-        recorded as done is not to do again."""
+        """Each recipient is still to do, or the smarthost has the message for him, or he has failed
+        and the sender is told; and who was recorded as done is not to do again."""
         directory = "cur" if id in self.files["relay", "cur"] else "new"
         verdict = self.files["relay", directory].get(id)
         if verdict == "torn":
             self._lose(id, "is torn in relay's queue")
         if verdict not in (None, "whole"):
             return  # said already
-        to_do = parse(self.spool / "relay" / directory / id).recipients if verdict else []
+        to_do = self.to_do[directory].get(id, [])
+        failed = self.to_do["failed"].get(id, [])
+        if failed and not self._is_told(sender):
+            self._lose(id, f"has failed for {failed}, and {sender} is not told")
         taken = self.story.taken.get(sender, {})
         # The last word that was surely said before the power went: it covers what was taken before.
         recorded = max((position for position in self.story.relayed.get(id, [])
                         if position <= self.state.latest), default=0)
         for recipient in want:
-            if recipient not in to_do and taken.get(recipient, self.state.end) > self.state.last:
+            if recipient not in to_do and recipient not in failed and \
+                    taken.get(recipient, self.state.end) > self.state.last:
                 self._lose(id, f"is not to be relayed to {recipient}")
             if recipient in to_do and taken.get(recipient, self.state.end) < recorded:
                 self.wrong["doubled"].append(f"{id} is to be relayed to {recipient} again")
+
+    def _is_told(self, sender):
+        """A notification is on its way to him, or begun beside what has failed, or was sent."""
+        return (any(sender in recipients for directory in self.to_do.values()
+                    for recipients in directory.values()) or
+                self.story.taken.get("", {}).get(sender, self.state.end) <= self.state.last)
+
+
+def read_all(directory, names, at_once=200):
+    """(name, bytes) of each file. The disk is told first of all that will be asked of it, and has
+    less to wait for."""
+    for begin in range(0, len(names), at_once):
+        some = names[begin:begin + at_once]
+        with contextlib.ExitStack() as stack:
+            files = [stack.enter_context(open(directory / name, "rb", buffering=0))
+                     for name in some]
+            for file in files:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
+            for name, file in zip(some, files):
+                yield name, file.readall()
 
 
 class Bench:

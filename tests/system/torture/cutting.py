@@ -19,11 +19,12 @@ from size import pick
 from spool import Spool
 
 SEED = 5
-WORKERS = pick(1, 2, 2)
+WORKERS = pick(1, 3, 3)
 PIECES = 300_000   # more than smtpd holds of one message, so that it is written in pieces
 RECIPIENTS = (("b{}@t.example",), ("b{}@t.example", "c{}@t.example"), ("b{}@far.example",),
               ("b{}@t.example", "b{}@far.example"),
-              ("b{}@t.example", "b{}@far.example", "later{}@far.example"))
+              ("b{}@t.example", "b{}@far.example", "later{}@far.example"),
+              ("b{}@far.example", "never{}@far.example"), ("b{}@t.example", "never{}@far.example"))
 
 
 class Mail:

@@ -119,13 +119,15 @@ def test_what_was_flushed_is_lost_when_flushes_are_not_heeded(disk_of):
 
 
 class Witness(SmartHost):
-    """A smarthost that has no time for some, and knows by the disk's clock when it took what."""
+    """A smarthost that has no time for some, knows nothing of others, and knows by the disk's clock
+    when it took what."""
 
     def __init__(self, disk):
         super().__init__()
         self.disk = disk
         self.taken = {}
         self.at("RCPT", "450 4.2.1 busy", like="later")
+        self.at("RCPT", "550 5.1.1 unknown", like="never")
 
     def accept(self, transaction):
         position = self.disk.position()   # before the 250 is on its way
@@ -157,7 +159,8 @@ def store(programs, mail, database, smtpd, count, keep):
 def relay(programs, mail, smtpd, count):
     """relay does the same with the other queue, and keeps those that are put off."""
     with Witness(mail.disk) as host:
-        program = programs.relay(mail.spool, host, **mail.disk.settings())
+        program = programs.relay(mail.spool, host, SMTPD_DOMAINS=mail.story.domain,
+                                 **mail.disk.settings())
         mail.send(smtpd.address, count, clients=5)
         mail.spool.relay.wait_tried()
         program.stop()
