@@ -17,7 +17,7 @@ from cluster import short_directory
 from cutting import Mail, cut, examine
 from disk import run
 from load import Letter
-from powercut import Log
+from powercut import FLUSH, HEAD, SECTOR, WRITE, Chooser, Log
 from routing import relaying
 from size import pick
 from smarthost import SmartHost
@@ -113,6 +113,25 @@ def test_what_was_flushed_is_lost_when_flushes_are_not_heeded(disk_of):
     assert losing(mail) == 0
     mail.story.forgetful = True
     assert losing(mail) >= 6
+
+
+def test_a_state_is_what_a_disk_may_leave(tmp_path):
+    """A record made up: two writes, a flush, three writes, a flush, one write."""
+    with open(tmp_path / "log", "wb") as file:
+        for length in (4096, 512, 0, 4096, 8192, 512, 0, 1024):
+            file.write(HEAD.pack(1 << 20, length, WRITE if length else FLUSH) + bytes(length))
+    log = Log(tmp_path / "log")
+    assert log.windows() == [(0, 2), (3, 6), (7, 8)] and log.windows(forgetful=True) == [(0, 8)]
+    states = Chooser(log, "ext4", [3, 7], 1).choose(60)
+    assert states == Chooser(log, "ext4", [3, 7], 1).choose(60)
+    assert len({state.key() for state in states}) == len(states) == 60
+    assert {state.what for state in states} > {"none", "all", "torn"}
+    for state in states:
+        assert (state.first, state.end) in log.windows()
+        assert set(state.kept) <= set(range(state.first, state.end))
+        assert state.first <= state.earliest <= state.latest == state.end
+        for index, sectors in state.kept.items():
+            assert sectors is None or set(sectors) < set(range(log.writes[index][1] // SECTOR))
 
 
 # The programs.
