@@ -192,11 +192,11 @@ def test_power_cut(programs, database, disk_of, tally_of, kind):
     """smtpd, storer and relay at work, by the way of committing that smtpd chooses here."""
     with tally_of(f"power-cut/{kind}") as tally:
         mail = Mail(disk_of(kind))
-        smtpd = receive(programs, mail, alone=pick(12, 60, 250), together=pick(20, 120, 400))
+        smtpd = receive(programs, mail, alone=pick(12, 40, 150), together=pick(20, 80, 200))
         assert smtpd.wait_log(event="committing")["method"] == "syncfs"
-        store(programs, mail, database, smtpd, pick(10, 50, 200), keep=0)
-        store(programs, mail, database, smtpd, pick(5, 40, 150), keep=1)
-        relay(programs, mail, smtpd, pick(5, 40, 150))
+        store(programs, mail, database, smtpd, pick(10, 30, 100), keep=0)
+        store(programs, mail, database, smtpd, pick(5, 20, 60), keep=1)
+        relay(programs, mail, smtpd, pick(5, 20, 80))
         store(programs, mail, database, smtpd, 0, keep=0)
         smtpd.stop()
         mail.end()
@@ -210,7 +210,7 @@ def test_power_cut_fsync(programs, disk_of, tally_of, kind):
     """The way that is left on any other file system."""
     with tally_of(f"power-cut/{kind}-fsync") as tally:
         mail = Mail(disk_of(kind))
-        smtpd = receive(programs, mail, alone=pick(8, 20, 100), together=pick(15, 40, 150),
+        smtpd = receive(programs, mail, alone=pick(8, 20, 60), together=pick(15, 40, 100),
                         WITNESS_SYNCFS=0)
         assert smtpd.wait_log(event="committing")["method"] == "fsync"
         smtpd.stop()
