@@ -15,6 +15,7 @@ enum { EVENTS_MAX = 64, FILES_MAX = 8 };
 static char events[EVENTS_MAX + 1];
 static size_t event_count;
 static size_t failing; /* number of the event that fails, from 1 on; 0: none */
+static int *dying;     /* directory that takes no more changes from the next flush on, or NULL */
 static const struct spool *spool;
 static struct commit commit;
 
@@ -27,6 +28,8 @@ static bool happen(char event)
 {
     assert_true(event_count < EVENTS_MAX);
     events[event_count++] = event;
+    if (dying != NULL && (event == 'F' || event == 'd'))
+        *dying = -1;
     errno = EIO;
     return event_count != failing;
 }
@@ -295,6 +298,27 @@ static void a_file_that_cannot_be_written_takes_its_twin_along(void **state)
     commit_close(&commit);
 }
 
+/* A journal that was aborted before the flush leaves it nothing to do: it succeeds, and what it is of
+ * is lost. Only that no change is taken any more gives that away. */
+static void a_flush_is_not_believed_alone(void **state)
+{
+    struct scratch *scratch = *state;
+    int *tmp = &scratch->spool.directories[QUEUE_STORE][QUEUE_TMP], real = *tmp;
+
+    for (size_t way = 0; way < sizeof ways / sizeof ways[0]; way++) {
+        begin(&ways[way]);
+        dying = tmp;
+        run("AP", false, 0);
+        dying = NULL;
+        assert_int_equal(*tmp, -1);
+        *tmp = real;
+        check_nothing(STORED, EBADF);
+        check_nothing(PAIR_STORED, EBADF);
+        check_nothing(PAIR_RELAYED, EBADF);
+        commit_close(&commit);
+    }
+}
+
 static void abort_undoes_both(void **state)
 {
     (void)state;
@@ -314,6 +338,7 @@ static int setup(void **state)
     struct scratch *scratch;
 
     event_count = durable_count = failing = 0;
+    dying = NULL;
     if (scratch_setup(state) != 0)
         return -1;
     scratch = *state;
@@ -328,6 +353,7 @@ int main(void)
         TEST(bytes_are_durable_before_relay_can_see_them),
         TEST(twins_end_alike_whatever_fails),
         TEST(a_file_that_cannot_be_written_takes_its_twin_along),
+        TEST(a_flush_is_not_believed_alone),
         TEST(abort_undoes_both),
     };
     return cmocka_run_group_tests_name("queue/twins", tests, NULL, NULL);
