@@ -28,6 +28,12 @@ def test_d4_01_normal(smtpd, stored):
     assert sender(smtpd, stored, "<a@c.example>") == "a@c.example"
 
 
+def test_d4_01_in_the_case_it_came_in(smtpd, stored):
+    """Only its own host may say that two spellings of a local part are one (RFC 5321, section 2.4):
+    a notification in another could go to somebody else."""
+    assert sender(smtpd, stored, "<Alice.B@C.Example>") == "Alice.B@C.Example"
+
+
 def test_d4_02_null_sender(smtpd, stored):
     assert sender(smtpd, stored, "<>") == ""
 
