@@ -87,6 +87,7 @@ class World:
         self.runs_of_relay = 0
         self.killed_runs = set()  # what those relays called themselves
         self.posted = []
+        self.holder = None        # a connection that keeps a lock
         self.mend_smarthost(False)
 
     # Programs
@@ -165,9 +166,22 @@ class World:
     def have_database(self, how):
         getattr(self.cluster, how)()
 
+    def hold_database(self, held):
+        """Somebody's transaction makes every insert wait, as a slow disk or a dump would."""
+        if self.holder:
+            self.holder.close()
+            self.holder = None
+        if held and self.cluster.running():
+            self.holder = self.cluster.connect(self.database.name)
+            self.holder.cursor().execute("SET lock_timeout = '2s'; LOCK TABLE messages IN SHARE MODE")
+
     def restart_smarthost(self):
         self.cut_off |= {session.connection.number for session in list(self.host.sessions)}
         self.host.restart()
+
+    def slow_smarthost(self):
+        """Its word for what it has taken is long in coming."""
+        self.host.at("END", wait=0.5)
 
     def mend_smarthost(self, mended):
         self.host.behave()
@@ -288,6 +302,7 @@ class World:
         for role in list(self.halted):
             self.go_on(role)
         self.cluster.start()
+        self.hold_database(False)
         self.mend_smarthost(True)
         self.mend_database()
         self.move_home()
@@ -381,6 +396,7 @@ class World:
     def end(self):
         """Stops everything, all at once; returns what ended badly."""
         wrong = []
+        self.hold_database(False)
         try:
             self.stop(*self.running)
         except AssertionError as failure:
