@@ -10,6 +10,10 @@
  */
 #define COLUMN_MAX (UINT64_C(512) * 1024 * 1024)
 
+/* From the beginning of a message's data to its commit, in microseconds: SMTPD_MAX_TIME is an hour
+ * unless told otherwise. */
+#define WRITTEN_WITHIN (2 * INT64_C(3600000000))
+
 /* What an array may keep for the next batch, apart from the messages: ordinary batches never grow
  * it. */
 enum { COLUMN_KEEP = 1024 * 1024 };
@@ -228,6 +232,15 @@ void batch_decide(struct message *message, enum fate fate, const char *reason)
     message->reason = reason ? strdup(reason) : NULL;
 }
 
+/* Whether the file is younger than its message can have made it. It is written from the moment that
+ * the data begin to come in until they are committed, and while a message waits for the database
+ * the bound may fall in between: it has expired like any other, and set aside it would lie on the
+ * disk for as long again as mail is kept, and be said to come from a wrong clock. */
+static bool is_misdated(const struct message *message, int64_t oldest)
+{
+    return message->modified > oldest && message->modified - message->received > WRITTEN_WITHIN;
+}
+
 void batch_committed(struct batch *batch, size_t first, size_t count, int64_t oldest,
                      int64_t newest)
 {
@@ -237,7 +250,7 @@ void batch_committed(struct batch *batch, size_t first, size_t count, int64_t ol
             batch_decide(message, FATE_REFUSED, "received more than a day in the future");
         else if (message->received > oldest)
             batch_decide(message, FATE_STORED, NULL);
-        else if (message->modified > oldest && message->directory == QUEUE_NEW)
+        else if (is_misdated(message, oldest) && message->directory == QUEUE_NEW)
             /* Nobody keeps a file for a week and touches it: the clock was wrong. (In cur/, it was
              * stored before and has simply come of age.) */
             batch_decide(message, FATE_REFUSED,

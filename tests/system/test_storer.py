@@ -250,6 +250,17 @@ def test_a_wrong_clock_sets_aside_what_it_dated(programs, spool, database):
     assert "future" in spool.reason(future) and "future" in spool.reason(far)
 
 
+def test_a_bound_that_falls_while_a_message_was_written(programs, spool, database):
+    """What waited until it expired is no work of a wrong clock, though its last byte is younger."""
+    database.query("SELECT set_retention(interval '1 hour')")
+    late = spool.put(received=ago(minutes=61))
+    make_old(spool.directory("new") / late, ago(minutes=50))
+    storer = programs.storer(spool, database)
+    storer.wait_log(event="expired", id=late)
+    wait_for(lambda: not spool.new(), "it is removed")
+    assert spool.failed() == []
+
+
 def test_the_retention_of_the_database_counts(programs, spool, database):
     database.query("SELECT set_retention(interval '1 hour')")
     old = spool.put(received=ago(minutes=61))
