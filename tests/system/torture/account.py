@@ -25,7 +25,7 @@ SELECT w.id::text, m.id IS NOT NULL,
        (SELECT array_agg(d.recipient ORDER BY d.position) FROM deliveries d
         WHERE d.message_id = w.id AND d.received_at = m.received_at) = w.recipients
 FROM want w
-LEFT JOIN messages m ON m.id = w.id AND m.received_at BETWEEN %s AND %s
+LEFT JOIN messages m ON m.id = w.id AND m.received_at BETWEEN to_timestamp(%s) AND to_timestamp(%s)
 """
 
 
@@ -115,8 +115,7 @@ class Account:
                            " recipients text[], digest bytea, length bigint) ON COMMIT DROP")
             execute_values(cursor, "INSERT INTO want VALUES %s", wanted, page_size=1000)
             cursor.execute("ANALYZE want")
-            cursor.execute("SELECT to_timestamp(%s), to_timestamp(%s)", (min(times) - 1, max(times) + 1))
-            cursor.execute(LOOK, cursor.fetchone())
+            cursor.execute(LOOK, (min(times) - 1, max(times) + 1))
             rows = cursor.fetchall()
         connection.close()
         return rows
@@ -192,7 +191,8 @@ class Account:
 
     def _shown(self, ids):
         return {id for id, in self.database.query(
-            "SELECT DISTINCT message_id::text FROM emails WHERE message_id = ANY (%s::uuid[])", ids)}
+            "SELECT DISTINCT message_id::text FROM emails WHERE message_id = ANY (%s::uuid[])",
+            ids)}
 
     # At the end
 

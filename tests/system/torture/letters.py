@@ -1,6 +1,6 @@
-"""Letters that clients send in a thread each, whatever becomes of the servers meanwhile, and what is
-known of them afterwards: the model, in which a letter is acknowledged, refused, or of a fate that
-nobody knows.
+"""Letters that clients send in a thread each, whatever becomes of the servers meanwhile, and what
+is known of them afterwards: the model, in which a letter is acknowledged, refused, or of a fate
+that nobody knows.
 """
 
 import random
@@ -22,7 +22,8 @@ STORED_DOMAINS = (STORED, POISON)
 
 
 def as_relayed(body):
-    """What the smarthost gets of it: relay makes every bare CR and LF a line end (relay/content.h)."""
+    """What the smarthost gets of it: relay makes every bare CR and LF a line end
+    (relay/content.h)."""
     return re.sub(rb"\r\n|\r|\n", b"\r\n", body) + b"\r\n"
 
 

@@ -1,5 +1,5 @@
-"""Whether something grows that should not: looks taken now and then at memory, descriptors and disk,
-and the last third of them against the first."""
+"""Whether something grows that should not: looks taken now and then at memory, descriptors and
+disk, and the last third of them against the first."""
 
 import collections
 import os
@@ -12,13 +12,13 @@ LIFE_SECONDS = 30
 YOUNG_SECONDS = 5
 
 # How much larger the last third may be: a factor, and bytes (or a count) on top of it, which are
-# what the noise of some seconds comes to. Of what is high and low in turn, the extreme is taken that
-# stays where it is when nothing grows.
+# what the noise of some seconds comes to. Of what is high and low in turn, the extreme is taken
+# that stays where it is when nothing grows.
 BOUNDS = {
     "memory": (max, 1.5, 8 * MIB),           # private bytes of a program
     "descriptors": (max, 1.25, 40),          # of a program
     "database": (max, 1.6, 32 * MIB),        # bytes, from the first partition that went on
-    "spool files": (min, 1.0, 400),          # in tmp/, new/ and cur/: what is left when all goes well
+    "spool files": (min, 1.0, 400),          # in tmp/, new/, cur/: what is left when all goes well
     "spool bytes": (min, 1.0, 4 * MIB),
 }
 

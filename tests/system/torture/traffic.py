@@ -1,5 +1,5 @@
-"""Mail for a soak, from processes of their own, so that who checks and who sends do not wait for one
-another: `traffic.py '{"kind": "paced", …}'` sends until it gets TERM.
+"""Mail for a soak, from processes of their own, so that who checks and who sends do not wait for
+one another: `traffic.py '{"kind": "paced", …}'` sends until it gets TERM.
 
 What was acknowledged is written into a file, 24 bytes a letter: its id and its number, from which
 the letter can be made again (letter_of). Nothing else is kept, however long it takes. A connection

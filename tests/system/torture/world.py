@@ -1,25 +1,19 @@
-"""Everything there is, started, stopped, killed, halted and upgraded one by one, and what must be so
-of the mail whatever was done: after every step, and at the end.
-
-What a step finds is a text that begins with lost, twice or changed, as in load.differences.
+"""Everything there is, started, stopped, killed, halted and upgraded one by one, with clients and
+an operator. What must be so of the mail whatever was done, verdicts.py knows.
 """
 
-import collections
 import os
 import random
 import shutil
 import signal
 import time
 
-import psycopg2
-
 from cluster import free_port, short_directory
 from deadline import wait_for
 from letters import (ACKNOWLEDGED, LATER, REFUSED, RELAYED, STORED, STORED_DOMAINS, UNKNOWN, WAYS,
-                     Posted, as_relayed)
-from load import DIFFERENCES, differences
+                     Posted)
 from programs import BUILD, GRACE_SECONDS, STOP_SECONDS, Programs
-from spool import ID, Spool
+from spool import Spool
 
 PROGRAMS = {"smtpd": "smtpd", "smtpd-2": "smtpd", "storer": "storer", "storer-2": "storer",
             "reaper": "reaper", "relay": "relay", "relay-2": "relay"}
@@ -173,7 +167,8 @@ class World:
             self.holder = None
         if held and self.cluster.running():
             self.holder = self.cluster.connect(self.database.name)
-            self.holder.cursor().execute("SET lock_timeout = '2s'; LOCK TABLE messages IN SHARE MODE")
+            self.holder.cursor().execute(
+                "SET lock_timeout = '2s'; LOCK TABLE messages IN SHARE MODE")
 
     def restart_smarthost(self):
         self.cut_off |= {session.connection.number for session in list(self.host.sessions)}
@@ -245,57 +240,6 @@ class World:
         for id in source.new():
             move(source.directory("new") / id, target.directory("new") / id)
 
-    # What must be so after every step
-
-    def find(self):
-        """What is wrong with what was acknowledged, and with the states that the spool shows."""
-        self.check_programs()
-        known = [posted for posted in self.posted if posted.fate == ACKNOWLEDGED]
-        wrong = [f"changed: {posted}: {posted.wrong}" for posted in self.posted if posted.wrong]
-        return wrong + self._find_stored(known) + self._find_relayed(known) + self._find_states()
-
-    def _find_stored(self, known):
-        """A message moves from new/ on, and is in the database before it is out of the spool: what
-        is looked for in this order is seen wherever it goes meanwhile."""
-        missing = {posted.id: posted for posted in known if posted.for_store}
-        for queue, name in ((self.spool, "new"), (self.elsewhere, "new"), (self.spool, "cur"),
-                            (self.spool, "failed")):
-            for id in queue.names(name):
-                missing.pop(id, None)
-        if missing and self.cluster.running():
-            try:
-                rows = self.database.query("SELECT id::text FROM messages WHERE id = ANY (%s::uuid[])",
-                                           list(missing))
-            except psycopg2.OperationalError:
-                return []
-            for id, in rows:
-                missing.pop(id)
-            # Put back from cur/ or failed/ while we looked.
-            for id in self.spool.names("new"):
-                missing.pop(id, None)
-            return [f"lost: {posted} is nowhere" for posted in missing.values()]
-        return []
-
-    def _find_relayed(self, known):
-        """Of each recipient: a file of its message waits, or the smarthost has it."""
-        there = {id for name in ("new", "cur", "failed") for id in self.spool.relay.names(name)}
-        there |= set(self.spool.relay.names("new"))
-        accepted = self.host.deliveries()
-        return [f"lost: {posted} is nowhere for {recipient}" for posted in known
-                for recipient in posted.for_relay
-                if posted.id not in there and not accepted[posted.letter.sender, recipient]]
-
-    def _find_states(self):
-        """Never in two states of the table in queue/spool.h: of store/ in none, of relay/ none but
-        those between a file that is written and one that is removed."""
-        wrong = []
-        for queue, pairs in ((self.spool, STATES), (self.spool.relay, RELAY_STATES)):
-            for one, other in pairs:
-                both = set(queue.ids(one)) & set(queue.ids(other))
-                wrong += [f"twice: {queue.queue.name}/{one}/{id} and {other}/{id}" for id in both
-                          if stays(queue.directory(one) / id, queue.directory(other) / id)]
-        return wrong
-
     # The end
 
     def everything_runs(self):
@@ -329,62 +273,6 @@ class World:
             self.check_programs()
             time.sleep(0.1)
 
-    def find_at_the_end(self):
-        known = self.with_fate(ACKNOWLEDGED)
-        wrong = [f"changed: {posted}: {posted.wrong}" for posted in self.posted if posted.wrong]
-        wrong += differences(self.database, {posted.id: posted.as_stored() for posted in known
-                                             if posted.for_store})
-        wrong += self._find_strangers() + self._find_deliveries()
-        return wrong + [f"changed: left in {name}/: {found}" for name in ("new", "failed")
-                        for queue in (self.spool, self.spool.relay)
-                        if (found := [id for id in queue.ids(name) if ID.fullmatch(id)])]
-
-    def _find_strangers(self):
-        """What nobody was told 250 for: of unknown fate it may be there, once (`twice` of
-        load.differences sees to that) and whole; what was never sent to its end may not."""
-        wrong = []
-        rows = self.database.query("SELECT id::text, mail_from, raw FROM messages")
-        of = {posted.letter.sender: posted for posted in self.posted}
-        ids = {posted.id for posted in self.with_fate(ACKNOWLEDGED)}
-        for id, sender, raw in rows:
-            posted = of.get(sender)
-            if id in ids or sender == "":  # "": relay's own words, to nobody here
-                continue
-            if posted is None or posted.fate == REFUSED:
-                wrong.append(f"changed: {id} of {sender}, which was never sent: {posted}")
-            elif not bytes(raw).endswith(posted.letter.body() + b"\r\n"):
-                wrong.append(f"changed: {id}, {posted}")
-        return wrong
-
-    def _find_deliveries(self):
-        wrong, accepted = [], collections.defaultdict(list)
-        of = {posted.letter.sender: posted for posted in self.posted}
-        for got in self.host.accepted():
-            posted = of.get(got.mail_from)
-            if got.mail_from == "":
-                continue
-            if posted is None or posted.fate == REFUSED:
-                wrong.append(f"changed: relayed, and never sent: {got.mail_from}, {posted}")
-                continue
-            if got.body != as_relayed(posted.letter.body()):
-                wrong.append(f"changed: relayed {posted}")
-            for recipient in got.recipients:
-                if recipient not in posted.for_relay:
-                    wrong.append(f"changed: {posted} relayed to {recipient}")
-                accepted[got.mail_from, recipient].append(got.connection)
-        for posted in self.with_fate(ACKNOWLEDGED):
-            wrong += [f"lost: {posted} was not relayed to {recipient}"
-                      for recipient in posted.for_relay
-                      if (posted.letter.sender, recipient) not in accepted]
-        for who, connections in accepted.items():
-            # Promise 8: whoever was sent to again must have been in the window of a relay that was
-            # killed, or of a smarthost that went away with its 250.
-            for before, _ in zip(connections, connections[1:]):
-                if before.ehlo not in self.killed_runs and before.number not in self.cut_off:
-                    wrong.append(f"twice: {who} on {[(one.number, one.ehlo) for one in connections]}"
-                                 f", killed: {sorted(self.killed_runs)}")
-        return wrong
-
     def counts(self):
         """How much there was of each fate."""
         return {fate: len(self.with_fate(fate)) for fate in (ACKNOWLEDGED, REFUSED, UNKNOWN)}
@@ -406,27 +294,9 @@ class World:
         return wrong
 
 
-# A directory, and one that a message comes to later. cur/ of relay/ is written before new/ is
-# unlinked, and failed/ before either, so those may be seen together, and after a kill for long.
-STATES = (("tmp", "new"), ("new", "cur"), ("new", "failed"), ("cur", "failed"), ("tmp", "cur"),
-          ("tmp", "failed"))
-RELAY_STATES = ()
-
-assert set(DIFFERENCES) >= {"lost", "twice", "changed"}
-
-
 def move(source, target):
     """mv, of something that may have gone meanwhile."""
     try:
         os.rename(source, target)
     except FileNotFoundError:
         pass
-
-
-def stays(*paths):
-    """Whether all are there, and do not only pass from one to the other while we look."""
-    for _ in range(5):
-        if not all(path.exists() for path in paths):
-            return False
-        time.sleep(0.02)
-    return True
