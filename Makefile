@@ -194,7 +194,7 @@ test: ## install what is missing, build, and run all tests (TEST_SCALE=full: in 
 	@$(MAKE) --no-print-directory fuzz-targets
 	@MAYFLY_BUILD="$(BUILD)" common/test.sh $(unit_tests) tests/system
 
-# Proof by experiment that nothing acknowledged is lost. Its parts are tests/system/torture/test_torture_<part>.py.
+# Proof by experiment that nothing acknowledged is lost. Its parts are tests/system/torture/test_torture_<part>*.py.
 .PHONY: torture
 torture: ## try to lose, double or alter a message in every way: TORTURE=full or quick, PARTS=, SOAK_SECONDS=
 	@common/packages.sh install build run test torture

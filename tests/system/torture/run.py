@@ -1,7 +1,7 @@
 """`make torture`: runs the parts one after the other, each to its end, and closes with a table of
 what was tried and what became of the mail. Fails when a part failed or tried nothing.
 
-    run.py [part…]      a part is test_torture_<part>.py, with - for _; all of them by default
+    run.py [part…]      a part is test_torture_<part>*.py, with - for _; all of them by default
 """
 
 import json
@@ -20,8 +20,8 @@ PARTS = ("crash-points", "power-cut", "system-faults", "database-faults", "any-o
 COUNTS = ("tried", "lost", "doubled", "altered")
 
 
-def file_of(part):
-    return HERE / f"test_torture_{part.replace('-', '_')}.py"
+def files_of(part):
+    return [str(path) for path in sorted(HERE.glob(f"test_torture_{part.replace('-', '_')}*.py"))]
 
 
 def run(part, table):
@@ -29,7 +29,7 @@ def run(part, table):
     began = time.monotonic()
     environment = os.environ | {"TORTURE": SIZE, "TORTURE_TABLE": table}
     code = subprocess.run(
-        ["/usr/bin/python3", "-m", "pytest", "-rfEs", "-p", "no:cacheprovider", str(file_of(part))],
+        ["/usr/bin/python3", "-m", "pytest", "-rfEs", "-p", "no:cacheprovider", *files_of(part)],
         env=environment, stdin=subprocess.DEVNULL, check=False).returncode
     return code, time.monotonic() - began
 
