@@ -80,6 +80,8 @@ def test_when_the_time_is_over(tally_of, box, servers):
     when that is over."""
     with tally_of("database-faults/replay") as tally:
         for _ in range(pick(1, 3, 12)):
+            if box.storer:
+                box.storer.stop()
             box.start_storer(servers.url, STORER_KEEP=86400)
             sent, former = lose(box, servers, 20)
             box.storer.stop()
