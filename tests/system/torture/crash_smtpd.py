@@ -24,8 +24,9 @@ class SmtpdBench(Bench):
 
     name = "smtpd"
     scenarios = (Scenario("six letters"),
-                 Scenario("one that cannot be renamed", ("commit.rename.before:5",)),
-                 Scenario("no file without a name", ("commit.journal.before:95",)))
+                 Scenario("one that cannot be renamed", ("commit.rename.before:5",),
+                          ("commit.", "writer.unlink", "message.")),
+                 Scenario("no file without a name", ("commit.journal.before:95",), ("commit.",)))
 
     def __init__(self, build, place):
         super().__init__(build)

@@ -18,8 +18,9 @@ class StorerBench(FlowBench):
     name = "storer"
     scenarios = (Scenario("a batch, and what is set aside"),
                  Scenario("files that are kept", only=("retire.move",)),
-                 Scenario("an old file system", ("aside.move.before:22",)),
-                 Scenario("a reason that cannot be renamed", ("aside.reason.before:5",)))
+                 Scenario("an old file system", ("aside.move.before:22",), ("aside.",)),
+                 Scenario("a reason that cannot be renamed", ("aside.reason.before:5",),
+                          ("aside.",)))
 
     def __init__(self, build, cluster):
         super().__init__(build)

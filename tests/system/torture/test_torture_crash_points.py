@@ -25,7 +25,7 @@ pytestmark = pytest.mark.deadline(3000)
 SIDE_BY_SIDE = 3
 
 # At how many of its passes a point is struck, and whether in each scenario that comes by, or one.
-PASSES, REPEAT = pick((1, False), (2, False), (6, True))
+PASSES, REPEAT = pick((1, False), (2, False), (3, True))
 
 # What a program has because it is linked with all of a file, and never calls: how its points begin.
 NOT_CALLED = {"smtpd": ("place.",),         # relay's, and files become durable otherwise
