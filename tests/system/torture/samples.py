@@ -11,6 +11,10 @@ MIB = 1 << 20
 LIFE_SECONDS = 30
 YOUNG_SECONDS = 5
 
+# Fewer looks than these say nothing, nor does one at a program that was started just now.
+LEAST_LOOKS = 12
+BORN_SECONDS = 1
+
 # How much larger the last third may be: a factor, and bytes (or a count) on top of it, which are
 # what the noise of some seconds comes to. Of what is high and low in turn, the extreme is taken
 # that stays where it is when nothing grows.
@@ -84,7 +88,7 @@ class Samples:
             memory, descriptors = program.memory(), program.descriptors()
         except (FileNotFoundError, ProcessLookupError):
             return  # it is just ending
-        if memory == 0:
+        if memory == 0 or age < BORN_SECONDS:
             return
         if age >= YOUNG_SECONDS:
             self.lives[program.name, program.pid].append((age, memory))
@@ -98,7 +102,7 @@ class Samples:
 
     def growth(self):
         """Everything that has grown, as texts."""
-        found = [grown(what, values) for what, values in self.series.items() if len(values) >= 6]
+        found = [grown(what, values) for what, values in self.series.items() if len(values) >= LEAST_LOOKS]
         for (name, pid), looks in self.lives.items():
             if looks[-1][0] - looks[0][0] >= LIFE_SECONDS:
                 first, last = thirds([memory for _, memory in looks])
@@ -112,7 +116,7 @@ class Samples:
         """A line for each series: the extremes that are compared."""
         lines = []
         for what, values in sorted(self.series.items()):
-            if len(values) >= 6:
+            if len(values) >= LEAST_LOOKS:
                 extreme = bounds_of(what)[0]
                 first, last = (extreme(third) for third in thirds(values))
                 lines.append(f"  {what}: {extreme.__name__} of the first third {first:,}, "

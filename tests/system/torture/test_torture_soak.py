@@ -37,7 +37,7 @@ SWEPT_AFTER = 36 * 3600
 SLOW_CLIENTS = 200
 SLOW_PAUSE = size.pick(0.4, 0.5, 0.75)
 RESTART_EACH = min(max(SECONDS / 60, 0.8), 30)
-SAMPLE_EACH = min(max(SECONDS / 60, 0.4), 5)
+SAMPLE_EACH = min(max(SECONDS / 120, 0.2), 5)
 
 DRAIN_SECONDS = 240
 
@@ -239,6 +239,7 @@ def test_soak(tally_of, programs, clock, quick_cluster, traffic, directory, capf
                            rate=rate),
                    traffic("slow", directory / "slow", address=to, clients=SLOW_CLIENTS, first=0,
                            pause=SLOW_PAUSE, bytes=max(1, round(60 / turns)))]
+        wait_for(lambda: soak.running["smtpd"].descriptors() > SLOW_CLIENTS, "they connect")
         gone, alive = run_for(soak, account, samples, senders)
         counts = [sender.end() for sender in senders]
         settle(soak, account)
