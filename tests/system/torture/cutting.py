@@ -21,6 +21,7 @@ from spool import Spool
 SEED = 5
 WORKERS = pick(1, 3, 3)
 PIECES = 300_000   # more than smtpd holds of one message, so that it is written in pieces
+UNSETTLED = 40     # letters at most whose names and sizes stand in the journal alone
 RECIPIENTS = (("b{}@t.example",), ("b{}@t.example", "c{}@t.example"), ("b{}@far.example",),
               ("b{}@t.example", "b{}@far.example"),
               ("b{}@t.example", "b{}@far.example", "later{}@far.example"),
@@ -53,8 +54,10 @@ class Mail:
 
     def send(self, address, count, clients):
         letters = list(self.letters(count))
-        sent = load.send_all(address, letters, clients)
-        self.story.sent |= {id: letter.sender for id, letter in sent.items()}
+        for begin in range(0, count, UNSETTLED):
+            sent = load.send_all(address, letters[begin:begin + UNSETTLED], clients)
+            self.story.sent |= {id: letter.sender for id, letter in sent.items()}
+            self.disk.settle()
 
     def break_off(self, address, count):
         """Letters whose senders are gone before the end, with pieces of them on the disk."""
