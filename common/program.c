@@ -14,7 +14,7 @@
 
 static struct {
     const struct program *program;
-    uv_loop_t *loop;
+    uv_loop_t loop;
     uv_signal_t signals[3];
     uv_timer_t deadline;
     bool stopping;
@@ -130,11 +130,11 @@ static void catch_signals(void)
 {
     static const int numbers[] = {SIGTERM, SIGINT, SIGHUP};
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
-        uv_signal_init(self.loop, &self.signals[i]);
+        uv_signal_init(&self.loop, &self.signals[i]);
         uv_signal_start(&self.signals[i], signal_cb, numbers[i]);
         uv_unref((uv_handle_t *)&self.signals[i]);
     }
-    uv_timer_init(self.loop, &self.deadline);
+    uv_timer_init(&self.loop, &self.deadline);
     uv_unref((uv_handle_t *)&self.deadline);
     hold_reload(false);
 }
@@ -144,25 +144,53 @@ static void release_loop(void)
     for (size_t i = 0; i < sizeof self.signals / sizeof *self.signals; i++)
         uv_close((uv_handle_t *)&self.signals[i], NULL);
     uv_close((uv_handle_t *)&self.deadline, NULL);
-    uv_run(self.loop, UV_RUN_DEFAULT);
-    if (uv_loop_close(self.loop) != 0)
+    uv_run(&self.loop, UV_RUN_DEFAULT);
+    if (uv_loop_close(&self.loop) != 0)
         log_error("handles_left");
+}
+
+/* What a loop takes of descriptors at once: 6 in libuv 1.44. */
+enum { LOOP_DESCRIPTORS = 8 };
+
+/* Where libuv gets none for its first pipe it aborts, without a word. */
+static int check_descriptors(void)
+{
+    int copies[LOOP_DESCRIPTORS];
+    size_t count = 0;
+    while (count < LOOP_DESCRIPTORS && (copies[count] = dup(STDERR_FILENO)) >= 0)
+        count++;
+    int error = count < LOOP_DESCRIPTORS ? errno : 0;
+    while (count > 0)
+        close(copies[--count]);
+    return error;
+}
+
+static int make_loop(void)
+{
+    int error = check_descriptors();
+    if (error == 0)
+        error = -uv_loop_init(&self.loop);
+    if (error == 0)
+        return EX_OK;
+    log_error("no_loop", LOG_ERRNO(error));
+    return EX_OSERR;
 }
 
 static int program_run(const struct program *program)
 {
     int code = program->prepare != NULL ? program->prepare(program->config) : EX_OK;
+    if (code == EX_OK)
+        code = make_loop();
     if (code != EX_OK)
         return code;
-    self.loop = uv_default_loop();
     catch_signals();
     const struct settings_common *common = program->config;
-    metrics_start(self.loop, common->metrics_file, program->metrics);
+    metrics_start(&self.loop, common->metrics_file, program->metrics);
 
-    code = program->start(self.loop, program->config);
+    code = program->start(&self.loop, program->config);
     if (code != EX_OK)
         return code;
-    uv_run(self.loop, UV_RUN_DEFAULT);
+    uv_run(&self.loop, UV_RUN_DEFAULT);
     metrics_write();
     release_loop();
     log_info("stopped");

@@ -4,12 +4,14 @@ runs in circles, and it is over when some come back.
 
 import resource
 import signal
+import subprocess
 import time
 
 import pytest
 
 import smtp
 from deadline import wait_for
+from programs import environment
 
 WATCHED_SECONDS = 1.5
 
@@ -164,3 +166,14 @@ def test_it_stops_while_descriptors_are_out(programs, spool):
         client.reply(421, "4.3.2")
         client.expect_close()
     assert smtpd.wait() == 0
+
+
+@pytest.mark.parametrize("name", ["smtpd", "storer", "relay", "reaper"])
+def test_none_are_left_for_a_loop(programs, spool, name):
+    """Wherever libuv would have to do without one, which it survives nowhere."""
+    for limit in range(4, 11):
+        done = subprocess.run(["prlimit", f"--nofile={limit}", programs.path(name)],
+                              env=environment({"SPOOL": spool}), stdin=subprocess.DEVNULL,
+                              capture_output=True, text=True, timeout=60)
+        assert done.returncode == 71, f"{limit} descriptors: {done.returncode} {done.stderr}"
+        assert "event=no_loop" in done.stderr and "Too many open files" in done.stderr
