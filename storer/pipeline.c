@@ -19,6 +19,14 @@ enum { STOP_PATIENCE = 5 * 1000 };
 /* Full looks at cur/ within STORER_KEEP. */
 enum { KEEP_LOOKS = 10 };
 
+/* Milliseconds between them. Where nothing is kept, what an earlier storer kept goes back at the
+ * start; what the disk refused then is found by the next look. */
+static uint64_t keep_interval(const struct storer_config *config)
+{
+    return config->keep > 0 ? (uint64_t)config->keep * 1000 / KEEP_LOOKS
+                            : (uint64_t)config->rescan * 1000;
+}
+
 /* Loading. */
 
 static void load_work(uv_work_t *work)
@@ -229,7 +237,7 @@ static int begin(struct pipeline *pipeline)
         .rescan = config->rescan,
         .judge_cb = kept_judge_cb,
         .judge_data = (void *)&config->keep,
-        .cur_interval = (uint64_t)config->keep * 1000 / KEEP_LOOKS,
+        .cur_interval = keep_interval(config),
     };
     if (watcher_start(&pipeline->watcher, pipeline->loop, &options, &pipeline->intake) != 0)
         return EX_OSERR;

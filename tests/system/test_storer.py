@@ -387,6 +387,16 @@ def test_nothing_stays_in_cur_when_nothing_is_kept(programs, spool, database):
     assert spool.failed() == ["stranger", "stranger.reason"]
 
 
+def test_what_could_not_go_back_to_new_goes_later(programs, spool, database, faults):
+    expected = spool.put_many(5, into="cur")
+    faults.fail("rename", "EIO")
+    storer = programs.storer(spool, database, STORER_RESCAN=1, **faults.settings())
+    storer.wait_log(event="not_returned")
+    faults.clear()
+    wait_for(lambda: not spool.cur() and not spool.new(), "cur/ is empty")
+    assert ids(database) == sorted(expected)
+
+
 def test_strangers_in_cur_go_back_to_new(programs, spool, database):
     spool.make()
     (spool.directory("cur") / "stranger:2,S").write_bytes(b"x")
