@@ -10,17 +10,23 @@
 #include <string.h>
 #include <sys/stat.h>
 
-/* Everything goes by descriptors, which stay with a directory that is moved away or removed. */
+/* Everything goes by descriptors, which stay with a directory that is moved away or removed. What the
+ * disk does not tell is no reason to leave one. */
 static bool is_replaced(const struct scanner *scanner)
 {
     struct stat ours, there;
     char *path = spool_directory_path(scanner->spool, scanner->queue, scanner->directory);
-    bool same =
-        !path ||
-        (fstat(scanner->spool->directories[scanner->queue][scanner->directory], &ours) == 0 &&
-         stat(path, &there) == 0 && ours.st_dev == there.st_dev && ours.st_ino == there.st_ino);
+    bool known =
+        path && fstat(scanner->spool->directories[scanner->queue][scanner->directory], &ours) == 0;
+    bool replaced;
+    if (!known)
+        replaced = false;
+    else if (stat(path, &there) == 0)
+        replaced = ours.st_dev != there.st_dev || ours.st_ino != there.st_ino;
+    else
+        replaced = errno == ENOENT || errno == ENOTDIR;
     free(path);
-    return !same;
+    return replaced;
 }
 
 static void found(struct scanner *scanner, const char *name)
