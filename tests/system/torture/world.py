@@ -215,8 +215,8 @@ class World:
     def put_back_failed(self):
         for queue in (self.spool, self.spool.relay):
             for id in queue.ids("failed"):
-                # What is in relay/cur counts; of a storer that is halted nobody can say more.
-                if id not in self.spool.relay.cur() or queue is self.spool:
+                # What of it is elsewhere in relay/ counts, and new/ID is about to be removed.
+                if queue is self.spool or id not in queue.cur() + queue.new():
                     move(queue.directory("failed") / id, queue.directory("new") / id)
 
     def replay_kept(self):
