@@ -83,7 +83,7 @@ make_note = $(shell mkdir -p $(BUILD) && { echo '$(subst ','\'',$(2))' | cmp -s 
                     echo '$(subst ','\'',$(2))' >$(1); })
 flags_note   := $(BUILD)/flags
 sources_note := $(BUILD)/sources
-ifneq ($(filter-out help clean% uninstall deps format lint,$(or $(MAKECMDGOALS),all)),)
+ifneq ($(filter-out help clean% uninstall deps format lint cppcheck tidy,$(or $(MAKECMDGOALS),all)),)
 $(call make_note,$(flags_note),$(CC) $(CPPFLAGS) $(CFLAGS) $(MAYFLY_CFLAGS) $(MAYFLY_LDFLAGS) $(LDFLAGS))
 $(call make_note,$(sources_note),$(foreach folder,$(FOLDERS),$(call sources,$(folder))))
 endif
@@ -249,8 +249,26 @@ lint: ## check the layout of the C code, and read code and scripts with cppcheck
 	@common/packages.sh check lint
 	@clang-format --dry-run -Werror $(c_files)
 	@shellcheck $(scripts)
-	@cppcheck --quiet --std=c11 --enable=warning,portability,performance --inline-suppr \
-	    --error-exitcode=1 --suppress=missingIncludeSystem -I. -D_GNU_SOURCE -DMAYFLY_VERSION='""' $(FOLDERS)
+	@$(MAKE) --no-print-directory cppcheck
+	@$(MAKE) --no-print-directory $(all_cores) tidy
+
+# Where a variable is declared is a question of layout: several functions name theirs at the head. And
+# `continue` is what a loop has for a body that does all in its condition.
+.PHONY: cppcheck
+cppcheck: ## read the C code with cppcheck, for mistakes
+	@cppcheck --quiet --std=c11 --enable=warning,style,portability,performance --inline-suppr \
+	    --error-exitcode=1 --suppress=missingIncludeSystem --suppress=variableScope \
+	    --suppress=redundantContinue -I. -D_GNU_SOURCE -DMAYFLY_VERSION='""' $(FOLDERS)
+
+# A file that was read is read again when it, a header, or what is looked for has changed.
+tidied := $(patsubst %.c,build/tidy/%.ok,$(foreach folder,$(FOLDERS),$(call sources,$(folder)) $(wildcard $(folder)/main.c)))
+build/tidy/%.ok: %.c .clang-tidy $(wildcard $(FOLDERS:%=%/*.h))
+	@mkdir -p $(@D)
+	$(call quiet,TIDY,$<)clang-tidy --quiet $< -- $(filter -std% -D% -I%,$(MAYFLY_CFLAGS)) 2>$@.words || { cat $@.words >&2; false; }
+	@touch $@
+
+.PHONY: tidy
+tidy: $(tidied) ## read the C code with clang-tidy, for mistakes (.clang-tidy says which)
 
 .PHONY: clean
 clean: ## remove what was built

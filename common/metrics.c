@@ -158,7 +158,7 @@ void metrics_start(uv_loop_t *loop, const char *path, const struct metric_set *s
     self.started = true;
     buffer_init(&self.text, METRICS_TEXT_MAX);
     uv_timer_init(loop, &self.timer);
-    uv_timer_start(&self.timer, timer_cb, 0, METRICS_SECONDS * 1000);
+    uv_timer_start(&self.timer, timer_cb, 0, (uint64_t)METRICS_SECONDS * 1000);
     uv_unref((uv_handle_t *)&self.timer);
 }
 

@@ -110,6 +110,7 @@ unsigned pgtarget_timeout(PGconn *conn)
 {
     PQconninfoOption *options = PQconninfo(conn);
     const char *value = option_value(options, "connect_timeout");
+    /* NOLINTNEXTLINE(cert-err34-c): libpq has read it before us */
     int seconds = value ? atoi(value) : 0;
     PQconninfoFree(options);
     return seconds > 0 ? (unsigned)seconds : 0;

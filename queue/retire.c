@@ -58,7 +58,7 @@ static int write_reason(const struct spool *spool, enum queue queue, const char 
     char text[RETIRE_REASON_MAX + 1];
     size_t length = strnlen(reason, RETIRE_REASON_MAX);
     for (size_t i = 0; i < length; i++)
-        text[i] = (unsigned char)reason[i] < ' ' || reason[i] == 0x7f ? ' ' : reason[i];
+        text[i] = (char)((unsigned char)reason[i] < ' ' || reason[i] == 0x7f ? ' ' : reason[i]);
     text[length++] = '\n';
 
     const int *directories = spool->directories[queue];

@@ -183,11 +183,12 @@ size_t watcher_burst(void)
     long events = 0;
     FILE *file = fopen("/proc/sys/fs/inotify/max_queued_events", "re");
     if (file) {
+        /* NOLINTNEXTLINE(cert-err34-c): the kernel wrote it */
         if (fscanf(file, "%ld", &events) != 1)
             events = 0;
         fclose(file);
     }
-    return events > 1 && events < 2 * INTAKE_QUEUE ? (size_t)events / 2 : INTAKE_QUEUE;
+    return events > 1 && events < 2L * INTAKE_QUEUE ? (size_t)events / 2 : INTAKE_QUEUE;
 }
 
 int watcher_start(struct watcher *watcher, uv_loop_t *loop, const struct watcher_options *options,

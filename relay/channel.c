@@ -69,6 +69,7 @@ struct channel {
 int channel_global_start(void)
 {
     /* libcurl would write the keys of every connection to the file that this names. */
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): there is no second thread yet */
     unsetenv("SSLKEYLOGFILE");
     if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK) {
         log_error("libcurl_failed");

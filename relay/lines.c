@@ -38,6 +38,7 @@ static size_t format_point(char out[static CHARACTER_MAX], unsigned point)
     static const char digits[] = "0123456789ABCDEF";
     size_t length = 0;
 
+    /* NOLINTNEXTLINE(bugprone-not-null-terminated-result): it goes on */
     memcpy(out, "\\x{", 3);
     length = 3;
     for (int shift = 20; shift >= 0; shift -= 4) {
@@ -75,7 +76,7 @@ static size_t take_word(const char *words, bool utf8, char word[static LINE_MAX]
     size_t at = 0, taken;
 
     *length = 0;
-    while (words[at] != '\0' && words[at] != ' ' && *length < LINE_WISHED * 4) {
+    while (words[at] != '\0' && words[at] != ' ' && *length < (size_t)LINE_WISHED * 4) {
         if (at > 0 && words[at - 1] == '=' && words[at] == '?')
             break;
         *length += format_character(word + *length, words + at, utf8, &taken);

@@ -22,7 +22,7 @@ static void keep(struct reply_parser *parser, char c)
         return;
     if (c == '\t')
         c = ' ';
-    parser->reply.text[parser->length++] = (unsigned char)c < ' ' || c == 0x7f ? '?' : c;
+    parser->reply.text[parser->length++] = (char)((unsigned char)c < ' ' || c == 0x7f ? '?' : c);
 }
 
 /* A digit of the code: RFC 5321, section 4.2, has the first from 2 to 5, which is what counts.

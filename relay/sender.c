@@ -190,6 +190,7 @@ static void idle_cb(void *owner, struct session *session)
     (void)session; /* the turn of the loop will see it, or whoever just gave it a mail */
 }
 
+/* cppcheck-suppress constParameter ; a callback has the type that is called */
 static void gone_cb(void *owner, struct session *session, enum trouble trouble, const char *words)
 {
     struct sender *sender = owner;

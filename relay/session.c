@@ -418,7 +418,7 @@ struct session *session_open(uv_loop_t *loop, const struct session_options *opti
     }
     reply_parser_init(&session->parser);
     /* A window of commands, or a piece of content in which every byte is doubled. */
-    buffer_init(&session->out, 4 * MAIL_PIECE);
+    buffer_init(&session->out, (size_t)4 * MAIL_PIECE);
     uv_timer_init(loop, &session->timer);
     session->timer.data = session->work.data = session;
     return session;

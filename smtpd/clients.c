@@ -16,6 +16,7 @@ bool clients_init(struct clients *clients, size_t expected, uint64_t seed)
     *clients = (struct clients){.bucket_count = 64, .seed = seed};
     while (clients->bucket_count < expected)
         clients->bucket_count *= 2;
+    /* NOLINTNEXTLINE(bugprone-sizeof-expression): each is a pointer */
     clients->buckets = calloc(clients->bucket_count, sizeof *clients->buckets);
     return clients->buckets != NULL;
 }

@@ -50,6 +50,7 @@ static void begin_group(struct committer *committer)
 
     if (committer->group != NULL || committer->first == NULL)
         return;
+    /* cppcheck-suppress knownConditionTrueFalse ; it moves on with `end` */
     while (*end != NULL && count < COMMIT_GROUP_MAX && files + (*end)->count <= COMMIT_GROUP_MAX) {
         files += (*end)->count;
         end = &(*end)->next;

@@ -189,6 +189,7 @@ static void allow_file(struct rules *rules, const char *file)
 
     for (int links = 0; links < LINKS_MAX && length < (int)sizeof path; links++) {
         ssize_t size;
+        /* NOLINTNEXTLINE(clang-analyzer-security.insecureAPI.strcpy): of one size */
         strcpy(copy, path);
         directory = dirname(copy);
         allow_directory(rules, directory, LANDLOCK_ACCESS_FS_READ_FILE);

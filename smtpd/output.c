@@ -51,6 +51,7 @@ static bool keep(struct output *output, const char *bytes, size_t length)
 
 bool output_write(struct output *output, const char *bytes, size_t length, bool hold)
 {
+    /* NOLINTNEXTLINE(performance-no-int-to-ptr): gives up const */
     uv_buf_t buffer = uv_buf_init((char *)(uintptr_t)bytes, (unsigned)length);
     int sent;
 

@@ -5,6 +5,8 @@
  * calls nothing is left that it has not taken. */
 #include "smtpd/tls.h"
 
+#include "common/log.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <openssl/bio.h>
@@ -144,7 +146,7 @@ static const char *first_error(void)
     const char *text = NULL;
 
     if (ERR_SYSTEM_ERROR(code))
-        text = strerror(ERR_GET_REASON(code));
+        text = log_errno_text(ERR_GET_REASON(code));
     else if ((ERR_GET_LIB(code) == ERR_LIB_PEM && ERR_GET_REASON(code) == PEM_R_NO_START_LINE) ||
              (ERR_GET_LIB(code) == ERR_LIB_OSSL_DECODER &&
               ERR_GET_REASON(code) == ERR_R_UNSUPPORTED))
@@ -160,7 +162,7 @@ static bool is_plain_file(const char *what, const char *path, char reason[static
     struct stat status;
 
     if (stat(path, &status) != 0)
-        snprintf(reason, TLS_REASON_SIZE, "%s %s: %s", what, path, strerror(errno));
+        snprintf(reason, TLS_REASON_SIZE, "%s %s: %s", what, path, log_errno_text(errno));
     else if (!S_ISREG(status.st_mode))
         snprintf(reason, TLS_REASON_SIZE, "%s %s: it is not a plain file", what, path);
     else
