@@ -31,8 +31,8 @@ DISK = ("open", "openat", "opendir", "readdir", "read", "pread", "write", "write
         "fsync", "syncfs", "renameat", "renameat2", "unlinkat", "fstatat", "faccessat")
 DISK_FULL = ("write", "writev", "pwrite", "fsync", "syncfs", "mkdirat")
 
-# Where a lasting error once had a program turn in circles.
-SPUN = {("stat", "queue/scanner.c")}
+# Where a lasting error has a program turn in circles soonest; with the first one did.
+SPINNING = {("stat", "queue/scanner.c"), ("accept4", "smtpd/listener.c")}
 
 # What is passed at the start alone, and may still be counted behind it.
 STARTING = ("common/program.c",)
@@ -97,6 +97,15 @@ class Siege:
         """Tells the tally what became of what was given."""
         raise NotImplementedError
 
+    def complaints(self):
+        """How often it has said so far, in its own way, that something went wrong."""
+        return 0
+
+    def has_to_complain(self, planned):
+        """Whether it may not pass over that in silence: without a power cut nobody would see that
+        nothing is on the disk."""
+        return False
+
     # Life
 
     def start(self, ready=True):
@@ -131,32 +140,32 @@ class Siege:
 
     def strikes(self, places, count=None, without=()):
         """Every place with each of its errors, in an order that is always the same and begins with
-        one error of each place; `count` of them, where all are too many. `without`: source files
-        that are left out."""
+        one error of each place, those first that may not be passed over; `count` of them, where all
+        are too many. `without`: source files that are left out."""
         turns = []
         for place in sorted(places, key=str):
             if self.where(place).partition(":")[0] in without:
                 continue
             errors = list(place.errors())
             self.chance.shuffle(errors)
-            turns += [(turn, self.chance.random(), place, error)
-                      for turn, error in enumerate(errors)]
-        turns.sort(key=lambda row: row[:2])
-        return [Strike(place, error, self.where(place), 3 if error == "EINTR" else 1)
-                for _, _, place, error in turns][:count]
+            errors.sort(key=lambda error: error in strike.PASSING)
+            for turn, error in enumerate(errors):
+                planned = Strike(place, error, self.where(place), 3 if error == "EINTR" else 1)
+                later = not self.has_to_complain(planned), place.kind != "spool"
+                turns.append((turn, later, self.chance.random(), planned))
+        return [row[-1] for row in sorted(turns, key=lambda row: row[:3])][:count]
 
     def lasting(self, places, count=None, without=()):
-        """A strike that lasts, for each place that has an error which may; first those that some
-        program was once seen to bear badly."""
+        """A strike that lasts, for each place that has an error which may."""
         found = {}
         for planned in self.strikes(places, without=without):
             if planned.error not in strike.PASSING and not is_deadly(planned.place):
                 found.setdefault(planned.place, dataclasses.replace(planned, times=FOREVER))
-        return sorted(found.values(), key=self.is_unproved)[:count]
+        return sorted(found.values(), key=self.is_harmless)[:count]
 
     @staticmethod
-    def is_unproved(planned):
-        return (planned.place.call, planned.where.partition(":")[0]) not in SPUN
+    def is_harmless(planned):
+        return (planned.place.call, planned.where.partition(":")[0]) not in SPINNING
 
     def watched(self, rounds=2):
         """The places that it passes while it works."""
@@ -175,9 +184,9 @@ class Siege:
 
     # Once
 
-    def strike_once(self, planned, settle=True):
+    def strike_once(self, planned):
         """Strikes while work flows, and looks what became of the work."""
-        end = time.monotonic() + self.reach_seconds
+        end, before = time.monotonic() + self.reach_seconds, self.complaints()
         self.board.strike(planned.place, planned.error, planned.times)
         while True:
             self.work(str(planned))
@@ -193,9 +202,10 @@ class Siege:
         self.board.lift()
         self.revive(planned, (-signal.SIGABRT,) if deadly else ())
         self.count(reached, planned)
-        if settle:
-            self.settle()
-            self.compare()
+        self.settle()
+        if reached and self.has_to_complain(planned) and self.complaints() == before:
+            self.tally.lost(f"{planned}: all was acknowledged that it was needed for")
+        self.compare()
 
     def wait_struck(self, seconds):
         with contextlib.suppress(AssertionError):
@@ -310,7 +320,8 @@ class Siege:
             self.strike_at_start(planned, names, objects)
         if at_start is None:
             # Where a place is passed more than once, also in the middle.
-            for planned in self.strikes([place for place in first if first[place] > 1]):
+            often = [place for place in first if first[place] > 1]
+            for planned in self.strikes(often, len(often)):
                 self.strike_at_start(planned, names, objects,
                                      self.chance.randrange(1, first[planned.place]))
         return places

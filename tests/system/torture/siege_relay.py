@@ -68,9 +68,9 @@ class RelaySiege(Siege):
     def work_under_fault(self, told):
         self.put_letter(300, ("c@t.example",), told)
 
-    def strike_once(self, planned, settle=True):
+    def strike_once(self, planned):
         self.at_least_once = planned.place.kind == "socket" or is_deadly(planned.place)
-        super().strike_once(planned, settle)
+        super().strike_once(planned)
 
     def strike_lastingly(self, planned, window=0.5):
         self.at_least_once = planned.place.kind == "socket"
@@ -79,6 +79,12 @@ class RelaySiege(Siege):
     def strike_at_start(self, planned, *arguments):
         self.at_least_once = planned.place.kind == "socket" or is_deadly(planned.place)
         super().strike_at_start(planned, *arguments)
+
+    def complaints(self):
+        return len(self.program.log(level="error"))
+
+    def has_to_complain(self, planned):
+        return planned.place.call == "fsync"
 
     def put_letter(self, size, recipients, told):
         letter = TextLetter(next(self.numbers), size, recipients)

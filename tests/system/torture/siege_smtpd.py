@@ -9,6 +9,7 @@ from cluster import free_port
 from deadline import wait_for
 from load import Letter, deliver
 from siege import Siege
+from strike import PASSING
 
 STORED, RELAYED = "t.example", "o.example"
 PATIENCE = 20   # seconds that a client waits for a reply
@@ -32,6 +33,7 @@ class SmtpdSiege(Siege):
         self.numbers = itertools.count(1)
         self.acknowledged = {}   # {id: letter}
         self.refused = {}        # {sender: what was the matter}, by 4xx
+        self.refusals = 0        # how often that was said
         self.unknown = set()     # senders that lost their connection
         self.again = []          # letters to be sent again
         self.address = ("127.0.0.1", free_port())
@@ -80,6 +82,7 @@ class SmtpdSiege(Siege):
                 self.tally.lost(f"{told}: {letter.sender} was told {refusal.reply}")
                 return
             self.refused[letter.sender] = told
+            self.refusals += 1
             self.again.append(letter)
             client.command("RSET", 250)
         except (OSError, smtp.Closed, AssertionError) as lost:
@@ -101,6 +104,16 @@ class SmtpdSiege(Siege):
             self.wrong.append(f"not accepted when the fault is over: {len(self.again)}:\n"
                               + self.program.text()[-2000:])
             self.again = []
+
+    def complaints(self):
+        return self.refusals
+
+    def has_to_complain(self, planned):
+        """What was interrupted, or done in part, may be done again."""
+        call, kind = planned.place.call, planned.place.kind
+        return kind == "spool" and (
+            call in ("fsync", "syncfs", "renameat", "openat")
+            or call in ("writev", "pwrite") and planned.error not in PASSING)
 
     # What became of it
 

@@ -1,6 +1,6 @@
 """Faults of the system: each call that a program makes on files, sockets and the loop fails with
-each error that it may give, once, for a while, and at the start. Mail is put off or tried again, and
-neither lost nor sent twice; nobody turns in circles; a program that cannot go on says why.
+each error that it may give, once, for a while, and at the start. Mail is put off or tried again,
+and neither lost nor sent twice; nobody turns in circles; a program that cannot go on says why.
 
 The calls are found by counting them in a program that works (strike.c), so that none is forgotten
 that is added to it.
@@ -86,7 +86,7 @@ def test_smtpd(besiege, tally_of):
     with tally_of("system-faults/smtpd") as tally:
         siege = besiege(SmtpdSiege, tally)
         siege.watch_seconds = pick(0, 0, 6)   # of which metrics are written every five
-        siege.run(pick((8, 2, 6), (60, 8, 40), (None, None, None)), pick(METRICS, METRICS, ()))
+        siege.run(pick((8, 2, 6), (40, 6, 24), (None, None, None)), pick(METRICS, METRICS, ()))
     siege.verdict()
 
 
@@ -94,7 +94,7 @@ def test_smtpd(besiege, tally_of):
 def test_storer(besiege, tally_of, database, cluster):
     with tally_of("system-faults/storer") as tally:
         siege = besiege(StorerSiege, tally, database=database)
-        known = siege.run(pick((4, 1, 3), (20, 4, 20), (None, None, None)), METRICS)
+        known = siege.run(pick((4, 1, 3), (12, 3, 12), (None, None, None)), METRICS)
         if SIZE != "test":
             strike_keeping(besiege, tally, cluster, known)
     siege.verdict()
@@ -110,7 +110,7 @@ def strike_keeping(besiege, tally, cluster, known):
     siege.compare()
     places = [place for place in siege.watched() if place not in known]
     siege.compare()
-    for planned in siege.strikes(places, pick(0, 6, None), METRICS):
+    for planned in siege.strikes(places, pick(0, 3, None), METRICS):
         siege.strike_once(planned)
     siege.stop()
     siege.verdict()
@@ -122,7 +122,7 @@ def strike_keeping(besiege, tally, cluster, known):
 def test_relay(besiege, tally_of):
     with SmartHost() as host, tally_of("system-faults/relay") as tally:
         siege = besiege(RelaySiege, tally, host=host)
-        siege.run(pick((4, 1, 3), (20, 4, 12), (None, None, None)), METRICS)
+        siege.run(pick((4, 1, 3), (12, 3, 8), (None, None, None)), METRICS)
     siege.verdict()
 
 
@@ -130,5 +130,5 @@ def test_relay(besiege, tally_of):
 def test_reaper(besiege, tally_of, database):
     with tally_of("system-faults/reaper") as tally:
         siege = besiege(ReaperSiege, tally, database=database)
-        siege.run(pick((4, 1, 3), (16, 4, 16), (None, None, None)), METRICS)
+        siege.run(pick((4, 1, 3), (8, 2, 8), (None, None, None)), METRICS)
     siege.verdict()
