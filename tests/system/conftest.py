@@ -15,7 +15,7 @@ from cluster import Cluster, short_directory
 from faults import Faults, build
 from programs import BUILD, Programs
 from scale import SCALE
-from spool import Spool
+from spool import Spool, fresh_spool
 
 
 def pytest_configure(config):
@@ -82,10 +82,6 @@ def module_programs(transport, pair):
     started = Programs(pair if transport == "tls" else None)
     yield started
     ended(started)
-
-
-def fresh_spool():
-    return Spool(short_directory("mayfly-spool-") / "spool")
 
 
 @pytest.fixture

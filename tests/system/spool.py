@@ -11,6 +11,7 @@ import re
 import secrets
 import time
 
+from cluster import short_directory
 from deadline import wait_for
 
 DIRECTORIES = ("tmp", "new", "cur", "failed")
@@ -287,3 +288,8 @@ class Spool(Queue):
 
     def __str__(self):
         return str(self.path)
+
+
+def fresh_spool():
+    """A spool that is yet to be made, in a directory of its own."""
+    return Spool(short_directory("mayfly-spool-") / "spool")

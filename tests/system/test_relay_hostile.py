@@ -13,11 +13,11 @@ import time
 import pytest
 
 import tlsfiles
-from conftest import fresh_spool
 from deadline import wait_for
 from hostile import RIGHT, Hostile
 from programs import memory_slack, sanitized
 from scale import scaled
+from spool import fresh_spool
 
 MIB = 1 << 20
 STEPS = ["CONNECT", "EHLO", "MAIL", "RCPT", "DATA", "END"]

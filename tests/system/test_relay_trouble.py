@@ -10,11 +10,11 @@ import time
 import pytest
 
 import spool as spool_format
-from conftest import fresh_spool
 from deadline import wait_for
 from programs import GRACE_SECONDS, STOP_SECONDS
 from scale import scaled
 from smarthost import DROP, HANG, OFFERS, SmartHost
+from spool import fresh_spool
 
 
 @pytest.fixture
