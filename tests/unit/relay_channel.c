@@ -6,6 +6,7 @@
 #include <dlfcn.h>
 #include <netdb.h>
 #include <semaphore.h>
+#include <stdatomic.h>
 
 static const enum channel_tls both[] = {CHANNEL_STARTTLS, CHANNEL_NO_TLS};
 
@@ -175,7 +176,7 @@ static void may_be_closed_from_any_callback(void **state)
  * the servers here; for `slow.example` there is no answer before it is let go. */
 static struct {
     sem_t begun, let_go;
-    bool late; /* nobody has let it go */
+    atomic_bool late; /* nobody has let it go */
 } slow;
 
 typedef int look_up(const char *name, const char *service, const struct addrinfo *hints,

@@ -168,13 +168,26 @@ static inline void talk_complain(struct talk *talk, const char *step, const char
     pthread_mutex_unlock(&talk->peer->lock);
 }
 
+/* Of each connection's own, or of what one before it left to those that come. */
+static inline size_t talk_limit(struct talk *talk)
+{
+    size_t limit;
+
+    pthread_mutex_lock(&talk->peer->lock);
+    limit = talk->peer->limit;
+    pthread_mutex_unlock(&talk->peer->lock);
+    return limit;
+}
+
 static inline bool talk_send_raw(struct talk *talk, const char *bytes, size_t length)
 {
+    const size_t limit = talk_limit(talk);
+
     while (length > 0) {
         size_t part = talk->octets ? 1 : length;
         ssize_t count;
-        if (talk->peer->limit > 0 && part > talk->peer->limit - talk->said)
-            part = talk->peer->limit - talk->said;
+        if (limit > 0 && part > limit - talk->said)
+            part = limit - talk->said;
         if (part == 0)
             return false;
         count = send(talk->socket, bytes, part, MSG_NOSIGNAL);
@@ -273,7 +286,7 @@ static inline void talk_wait(struct talk *talk)
 
     while (talk_receive(talk, bytes, sizeof bytes) > 0)
         continue;
-    if (!talk->left && talk->peer->limit == 0)
+    if (!talk->left && talk_limit(talk) == 0)
         talk_complain(talk, "W", "the client stays");
 }
 
@@ -323,7 +336,7 @@ static inline bool talk_step(struct talk *talk, const char *step)
     case 'R':
         return talk_send(talk, about, strlen(about));
     case 'H':
-        if (!talk_hear(talk, about) && talk->peer->limit == 0)
+        if (!talk_hear(talk, about) && talk_limit(talk) == 0)
             talk_complain(talk, step, "nothing");
         return !talk->left;
     case 'T':
