@@ -5,6 +5,7 @@
 # list of dependencies. A unit test tests/unit/<folder>_<noun>.c is linked like the program of its folder.
 
 MAKEFLAGS += --no-builtin-rules
+comma := ,
 .DELETE_ON_ERROR:
 
 VERSION  := 0.1.0
@@ -43,7 +44,8 @@ OPTIMIZE += -DFAULTS
 endif
 ifeq ($(COVERAGE),1)
 BUILD    := $(BUILD)/coverage
-OPTIMIZE := -O0 --coverage
+OPTIMIZE := -O0 --coverage -fprofile-update=atomic
+COUNTERS := $(BUILD)/objects/tests/system/counters.o
 endif
 
 WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 \
@@ -56,7 +58,8 @@ CFLAGS   ?= -g
 MAYFLY_CFLAGS := -std=c17 -D_GNU_SOURCE -DMAYFLY_VERSION='"$(VERSION)"' -I. \
             -I$(shell pg_config --includedir 2>/dev/null || echo /usr/include/postgresql) \
             $(OPTIMIZE) $(HARDEN) $(WARNINGS)
-MAYFLY_LDFLAGS := $(filter -fsanitize% --coverage,$(OPTIMIZE)) -pie -Wl,-z,relro,-z,now,-z,noexecstack
+MAYFLY_LDFLAGS := $(filter -fsanitize% --coverage,$(OPTIMIZE)) -pie -Wl,-z,relro,-z,now,-z,noexecstack \
+            $(if $(COUNTERS),-Wl$(comma)--wrap=syscall$(comma)--wrap=seccomp_load)
 
 PREFIX   := /usr/local
 SBINDIR  := $(PREFIX)/sbin
@@ -83,7 +86,7 @@ make_note = $(shell mkdir -p $(BUILD) && { echo '$(subst ','\'',$(2))' | cmp -s 
                     echo '$(subst ','\'',$(2))' >$(1); })
 flags_note   := $(BUILD)/flags
 sources_note := $(BUILD)/sources
-ifneq ($(filter-out help clean% uninstall deps format lint cppcheck tidy,$(or $(MAKECMDGOALS),all)),)
+ifneq ($(filter-out help clean% uninstall deps format lint cppcheck tidy coverage%,$(or $(MAKECMDGOALS),all)),)
 $(call make_note,$(flags_note),$(CC) $(CPPFLAGS) $(CFLAGS) $(MAYFLY_CFLAGS) $(MAYFLY_LDFLAGS) $(LDFLAGS))
 $(call make_note,$(sources_note),$(foreach folder,$(FOLDERS),$(call sources,$(folder))))
 endif
@@ -91,6 +94,9 @@ endif
 .PHONY: need-build need-test
 need-build need-test: need-%:
 	@common/packages.sh check $*
+
+# Where the counters are, in a copy of the tree as well.
+$(BUILD)/objects/tests/system/counters.o: CPPFLAGS += -DCOVERAGE_DIRECTORY='"$(abspath $(BUILD))/objects"'
 
 $(BUILD)/objects/%.o: %.c $(flags_note) | need-build
 	@mkdir -p $(@D)
@@ -104,7 +110,7 @@ endef
 $(foreach folder,$(FOLDERS),$(eval $(call folder_rules,$(folder))))
 
 define program_rules
-$(BUILD)/$(1): $(BUILD)/objects/$(1)/main.o $(call archive,$(1)) $(call archive,queue) $(call archive,common)
+$(BUILD)/$(1): $(BUILD)/objects/$(1)/main.o $(call archive,$(1)) $(call archive,queue) $(call archive,common) $(COUNTERS)
 	$$(call quiet,LD,$$@)$(CC) $(CFLAGS) $(MAYFLY_LDFLAGS) $(LDFLAGS) -o $$@ $$^ $(LIBS_$(1))
 endef
 $(foreach program,$(PROGRAMS),$(eval $(call program_rules,$(program))))
@@ -114,8 +120,16 @@ LIBS_TEST_relay_channel         := -lssl -lcrypto
 LIBS_TEST_relay_channel_data    := -lssl -lcrypto
 LIBS_TEST_relay_channel_trouble := -lssl -lcrypto
 
+# In these every call may fail (tests/unit/failing.h).
+FAILING := $(foreach name,malloc calloc realloc strdup fstat stat fstatat fstatvfs faccessat mkdirat \
+               fchmodat fsync syncfs sync_file_range renameat renameat2 unlinkat futimens flock uname \
+               fdopendir readdir pread write pwrite writev openat open,-Wl,--wrap=$(name))
+LIBS_TEST_queue_failing  := $(FAILING)
+LIBS_TEST_smtpd_failing  := $(FAILING)
+LIBS_TEST_storer_failing := $(FAILING)
+
 define unit_test_rules
-$(BUILD)/tests/unit/$(1): $(BUILD)/objects/tests/unit/$(1).o $(call archive,$(2)) $(call archive,queue) $(call archive,common)
+$(BUILD)/tests/unit/$(1): $(BUILD)/objects/tests/unit/$(1).o $(call archive,$(2)) $(call archive,queue) $(call archive,common) $(COUNTERS)
 	@mkdir -p $$(@D)
 	$$(call quiet,LD,$$@)$(CC) $(CFLAGS) $(MAYFLY_LDFLAGS) $(LDFLAGS) -o $$@ $$^ $(LIBS_$(2)) $(LIBS_TEST_$(1)) -luv -lcmocka
 $(BUILD)/objects/tests/unit/$(1).o: | need-test
@@ -269,6 +283,24 @@ build/tidy/%.ok: %.c .clang-tidy $(wildcard $(FOLDERS:%=%/*.h))
 
 .PHONY: tidy
 tidy: $(tidied) ## read the C code with clang-tidy, for mistakes (.clang-tidy says which)
+
+# What the unit tests and the system tests run of the code on which it depends that no mail is lost.
+COVERED       := queue smtpd storer
+LINES_GOAL    := 95
+BRANCHES_GOAL := 85
+
+.PHONY: coverage
+coverage: ## run all tests and show which lines and branches of queue, smtpd and storer they run
+	@common/packages.sh install build run test torture
+	@$(MAKE) --no-print-directory $(all_cores) COVERAGE=1 BUILD=build/coverage all unit-tests
+	@$(MAKE) --no-print-directory fuzz-targets
+	@find build/coverage -name '*.gcda' -delete
+	@MAYFLY_BUILD=build/coverage common/test.sh $(unit_tests:$(BUILD)/%=build/coverage/%) tests/system
+	@$(MAKE) --no-print-directory coverage-table
+
+.PHONY: coverage-table
+coverage-table: ## show what the last `make coverage` counted
+	@/usr/bin/python3 tests/coverage.py build/coverage/objects $(LINES_GOAL) $(BRANCHES_GOAL) $(COVERED)
 
 .PHONY: clean
 clean: ## remove what was built

@@ -41,10 +41,15 @@ def user_group(user):
     return subprocess.check_output(["id", "-gn", user], text=True).strip()
 
 
+# What make was told, by what it made of it.
+VARIANTS = {"-fsanitize=address,undefined": "SANITIZE=1", "-fsanitize=thread": "SANITIZE=thread",
+            "-DFAULTS": "FAULTS=1", "--coverage": "COVERAGE=1"}
+
+
 def build_options():
     """What make must be told so that it takes what the programs under test were built with."""
     flags = (BUILD / "flags").read_text().split()
-    return ["BUILD=build", f"CC={flags[0]}", f"SANITIZE={int('-fsanitize=address,undefined' in flags)}"]
+    return ["BUILD=build", f"CC={flags[0]}", *(VARIANTS[flag] for flag in VARIANTS if flag in flags)]
 
 
 def copy_tree(clone):
@@ -53,7 +58,7 @@ def copy_tree(clone):
                     ignore=lambda path, names: {".git", "build", "run", ".env", "__pycache__", ".pytest_cache"}
                     & set(names) if pathlib.Path(path) == ROOT else {"__pycache__"} & set(names))
     shutil.copytree(BUILD, clone / "build", copy_function=shutil.copy2,
-                    ignore=shutil.ignore_patterns("sanitize"))
+                    ignore=shutil.ignore_patterns("sanitize", "thread", "coverage", "faults", "fuzz", "tidy"))
 
 
 class Clone:
