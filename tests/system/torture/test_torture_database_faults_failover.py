@@ -61,7 +61,7 @@ def test_killed_under_load(tally_of, box, servers, level):
     box.start_storer(servers.url)
     with tally_of(f"database-faults/failover-{level}") as tally:
         with Rain(box.smtpd.address, clients=4) as rain:
-            for _ in range(pick(1, 3, 15)):
+            for _ in range(pick(1, 2, 10)):
                 enough = len(rain.acknowledged) + 20
                 wait_for(lambda: len(rain.acknowledged) > enough, "letters are acknowledged")
                 time.sleep(chance.uniform(0, 0.5))
@@ -101,7 +101,7 @@ def test_a_commit_that_waits_for_the_standby_is_interrupted(tally_of, box, serve
     # The least that servers say: storer must hear of a wait that was ended all the same.
     box.start_storer(servers.url + " options='-c client_min_messages=error'")
     with tally_of("database-faults/failover-interrupted") as tally:
-        for way in list(WAYS)[:pick(2, 4, 4)] * pick(1, 1, 4):
+        for way in list(WAYS)[:pick(2, 4, 4)] * pick(1, 1, 3):
             box.send(3)
             box.drained()
             servers.standby.hold_back()
@@ -134,7 +134,7 @@ def test_the_primary_hangs(tally_of, box, servers):
     """It neither answers nor goes away, with a batch in hand, until somebody makes sure of it."""
     box.start_storer(servers.url)
     with tally_of("database-faults/failover-hung") as tally:
-        for _ in range(pick(1, 3, 10)):
+        for _ in range(pick(1, 1, 6)):
             box.send(3)
             box.drained()
             former = servers.primary
@@ -167,7 +167,7 @@ def test_the_former_primary_comes_back(tally_of, box, servers):
         before = ask(former, "SELECT count(*) FROM messages", servers.name)
         # There is no standby now, and the operator has said that there need not be.
         configure(servers.primary, synchronous_standby_names="")
-        for _ in range(pick(3, 10, 40)):
+        for _ in range(pick(3, 5, 30)):
             end_session(servers)
             box.send(3)
             box.drained()

@@ -66,7 +66,7 @@ def test_no_room_for_the_tables(tally_of, box, mounts, elsewhere, kind):
     database = elsewhere(place)
     box.start_storer(database)
     with tally_of(f"database-faults/full-{kind}") as tally:
-        for number in range(pick(1, 4, 15)):
+        for number in range(pick(1, 3, 10)):
             box.send(3)
             box.drained()
             before = len(box.storer.log(event="database_trouble", sqlstate=FULL))
@@ -122,7 +122,7 @@ def test_no_room_for_the_log(tally_of, box, mounts):
         database = server.create()
         box.start_storer(database)
         with tally_of("database-faults/full-log") as tally:
-            for _ in range(pick(1, 3, 12)):
+            for _ in range(pick(1, 2, 8)):
                 box.send(3)
                 box.drained()
                 before = server.panics()

@@ -90,12 +90,12 @@ def test_statement_timeout_of_what_waits_for_a_lock(tally_of, box, database):
     """Nobody gets through while it lasts; each of the messages is passed over in its turn."""
     box.start_storer(url_with(database, statement_timeout=200))
     with tally_of("database-faults/statement-timeout") as tally:
-        for _ in range(pick(1, 3, 15)):
+        for _ in range(pick(1, 2, 6)):
             with contextlib.closing(database.connect()) as blocker:
                 blocker.cursor().execute("LOCK TABLE messages IN ACCESS EXCLUSIVE MODE")
                 box.send_batch(5)
                 with without_spin(box.storer):
-                    time.sleep(pick(3, 5, 10))
+                    time.sleep(pick(3, 3, 6))
                 assert len(box.spool.new()) == 5
             box.drained()
             tally.did()
@@ -125,7 +125,7 @@ def test_statement_timeout_of_a_batch_that_is_too_large(tally_of, box, database)
 def test_other_timeouts(tally_of, box, database, setting):
     box.start_storer(url_with(database, **{setting: 200}))
     with tally_of(f"database-faults/{setting.replace('_', '-')}") as tally:
-        for _ in range(pick(1, 3, 15)):
+        for _ in range(pick(1, 2, 6)):
             with contextlib.closing(database.connect()) as blocker:
                 blocker.cursor().execute("LOCK TABLE deliveries IN ACCESS EXCLUSIVE MODE")
                 box.send_batch(5)
@@ -142,7 +142,7 @@ def test_deadlock(tally_of, box, database):
     the two, storer is the one that the server ends: it looks for a deadlock first."""
     box.start_storer(database)
     with tally_of("database-faults/deadlock") as tally:
-        for _ in range(pick(2, 5, 40)):
+        for _ in range(pick(2, 4, 25)):
             before = troubles(box, "40P01")
             with contextlib.closing(database.connect(options="-c deadlock_timeout=60s")) as other:
                 cursor = other.cursor()
@@ -194,7 +194,7 @@ def test_serialization(tally_of, box, database):
                          " sslmode=disable gssencmode=disable")
         box.send()
         box.drained()
-        for number in range(pick(2, 10, 100)):
+        for number in range(pick(2, 8, 60)):
             with gates.shut(database, "commit"):
                 gates.send_to(box, database, "commit")
                 proxy.drop()
@@ -222,7 +222,7 @@ def test_said_by_a_trigger(tally_of, box, database, code):
             EXECUTE FUNCTION be_moody()""")
     box.start_storer(database)
     with tally_of(f"database-faults/sqlstate-{code}") as tally:
-        for _ in range(pick(2, 10, 100)):
+        for _ in range(pick(2, 8, 60)):
             box.send_batch(5)
             box.drained()
             tally.did()

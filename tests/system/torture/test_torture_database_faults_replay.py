@@ -63,7 +63,7 @@ def test_by_hand(tally_of, box, servers):
     """mv cur/* new/, as the README has it."""
     box.start_storer(servers.url, STORER_KEEP=86400)
     with tally_of("database-faults/replay-by-hand") as tally:
-        for _ in range(pick(1, 3, 12)):
+        for _ in range(pick(1, 2, 8)):
             sent, former = lose(box, servers, 20)
             for id in box.spool.cur():
                 (box.spool.queue / "cur" / id).rename(box.spool.queue / "new" / id)
@@ -79,7 +79,7 @@ def test_when_the_time_is_over(tally_of, box, servers):
     """By itself. Longer than a failover takes, on however busy a machine: storer is given its time
     when that is over."""
     with tally_of("database-faults/replay") as tally:
-        for _ in range(pick(1, 3, 12)):
+        for _ in range(pick(1, 2, 8)):
             if box.storer:
                 box.storer.stop()
             box.start_storer(servers.url, STORER_KEEP=86400)
@@ -103,7 +103,7 @@ def test_under_load(tally_of, box, servers):
     box.start_storer(servers.url, STORER_KEEP=keep)
     with tally_of("database-faults/replay-under-load") as tally:
         lost = 0
-        for _ in range(pick(1, 2, 4)):
+        for _ in range(pick(1, 1, 3)):
             with Rain(box.smtpd.address, clients=3, largest=3000) as rain:
                 rain.numbers = box.numbers
                 for _ in range(pick(1, 2, 3)):
