@@ -7,42 +7,14 @@ that is added to it.
 """
 
 import re
-import shutil
 import subprocess
 
 import pytest
 
-from cluster import short_directory
+from besieging import METRICS, besiege, library  # fixtures, too
 from programs import BUILD
-from siege_reaper import ReaperSiege
-from siege_relay import RelaySiege
 from siege_smtpd import SmtpdSiege
-from siege_storer import StorerSiege
-from size import SIZE, pick
-from smarthost import SmartHost
-from spool import Spool
-from strike import build
-
-# The same in every program; smtpd is the one that it is tried in.
-METRICS = ("common/metrics.c",)
-
-
-@pytest.fixture(scope="module")
-def library():
-    directory = short_directory("mayfly-strike-")
-    yield build(directory)
-    shutil.rmtree(directory, ignore_errors=True)
-
-
-@pytest.fixture
-def besiege(programs, spool, library, tmp_path):
-    """A function that makes a siege of a class, for a tally; with a spool of its own after the
-    first."""
-    def begin(kind, tally, in_spool=None, **what):
-        return kind(programs, in_spool or spool, library, tmp_path, tally, **what)
-
-    return begin
-
+from size import pick
 
 # What the C library has for files, sockets and the loop. close is there for all that ends.
 LIBC = set("""
@@ -87,48 +59,4 @@ def test_smtpd(besiege, tally_of):
         siege = besiege(SmtpdSiege, tally)
         siege.watch_seconds = pick(0, 0, 6)   # of which metrics are written every five
         siege.run(pick((8, 2, 6), (40, 6, 24), (None, None, None)), pick(METRICS, METRICS, ()))
-    siege.verdict()
-
-
-@pytest.mark.deadline(1800)
-def test_storer(besiege, tally_of, database, cluster):
-    with tally_of("system-faults/storer") as tally:
-        siege = besiege(StorerSiege, tally, database=database)
-        known = siege.run(pick((4, 1, 3), (12, 3, 12), (None, None, None)), METRICS)
-        if SIZE != "test":
-            strike_keeping(besiege, tally, cluster, known)
-    siege.verdict()
-
-
-def strike_keeping(besiege, tally, cluster, known):
-    """What storer does with files that it keeps, besides."""
-    database, spool = cluster.create(), Spool(short_directory("mayfly-spool-") / "spool")
-    siege = besiege(StorerSiege, tally, spool, database=database, keep=1)
-    siege.prepare()
-    siege.begin()
-    siege.settle()
-    siege.compare()
-    places = [place for place in siege.watched() if place not in known]
-    siege.compare()
-    for planned in siege.strikes(places, pick(0, 3, None), METRICS):
-        siege.strike_once(planned)
-    siege.stop()
-    siege.verdict()
-    database.drop()
-    shutil.rmtree(spool.path.parent, ignore_errors=True)
-
-
-@pytest.mark.deadline(1800)
-def test_relay(besiege, tally_of):
-    with SmartHost() as host, tally_of("system-faults/relay") as tally:
-        siege = besiege(RelaySiege, tally, host=host)
-        siege.run(pick((4, 1, 3), (12, 3, 8), (None, None, None)), METRICS)
-    siege.verdict()
-
-
-@pytest.mark.deadline(1800)
-def test_reaper(besiege, tally_of, database):
-    with tally_of("system-faults/reaper") as tally:
-        siege = besiege(ReaperSiege, tally, database=database)
-        siege.run(pick((4, 1, 3), (8, 2, 8), (None, None, None)), METRICS)
     siege.verdict()
