@@ -99,7 +99,7 @@ def test_under_load(tally_of, box, servers):
     """The stream is held back at random moments, and storer goes on all the while; each failover
     comes well within the time that files are kept."""
     chance = random.Random(5)
-    keep = 60
+    keep = pick(30, 30, 60)
     box.start_storer(servers.url, STORER_KEEP=keep)
     with tally_of("database-faults/replay-under-load") as tally:
         lost = 0
