@@ -253,7 +253,7 @@ manuals      := $(wildcard $(FOLDERS:%=%/*.[58]))
 manual_path   = $(MANDIR)/man$(subst .,,$(suffix $(1)))/mayfly-$(patsubst mayfly-%,%,$(notdir $(1)))
 schema_files := $(wildcard sql/*.sql sql/*/*.sql)
 
-c_files := $(wildcard $(foreach folder,$(FOLDERS) tests/unit tests/system tests/bench tests/fuzz,$(folder)/*.[ch]))
+c_files := $(wildcard $(foreach folder,$(FOLDERS) tests/unit tests/system tests/system/torture tests/bench tests/fuzz,$(folder)/*.[ch]))
 scripts := .ci/run $(wildcard common/*.sh tests/fuzz/*.sh) $(shell grep -rlE '^\#!/bin/(ba)?sh' common/service $(PROGRAMS:%=%/service))
 
 .PHONY: format lint

@@ -16,15 +16,14 @@ static bool is_replaced(const struct scanner *scanner)
 {
     struct stat ours, there;
     char *path = spool_directory_path(scanner->spool, scanner->queue, scanner->directory);
-    bool known =
-        path && fstat(scanner->spool->directories[scanner->queue][scanner->directory], &ours) == 0;
-    bool replaced;
-    if (!known)
-        replaced = false;
-    else if (stat(path, &there) == 0)
+    bool replaced = false;
+    if (path == NULL)
+        return false;
+    if (fstat(scanner->spool->directories[scanner->queue][scanner->directory], &ours) == 0 &&
+        stat(path, &there) == 0)
         replaced = ours.st_dev != there.st_dev || ours.st_ino != there.st_ino;
     else
-        replaced = errno == ENOENT || errno == ENOTDIR;
+        replaced = errno == ENOENT || errno == ENOTDIR || errno == ESTALE;
     free(path);
     return replaced;
 }

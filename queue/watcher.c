@@ -147,8 +147,7 @@ static void begin_supply(struct watcher *watcher)
     intake_want_scan(watcher->intake);
     watcher->cur_due = true;
     uv_timer_start(&watcher->rescan_timer, rescan_cb, rescan, rescan);
-    if (look > 0)
-        uv_timer_start(&watcher->cur_timer, cur_cb, look, look);
+    uv_timer_start(&watcher->cur_timer, cur_cb, look, look);
 }
 
 static void lock_cb(uv_timer_t *timer)

@@ -33,7 +33,7 @@ struct watcher_options {
     enum queue queue;
     long rescan; /* seconds between full looks at new/ */
     /* What to take of cur/ (queue/scanner.h), in the pool, and milliseconds between full looks at
-     * it; 0: only at the beginning and when watcher_want_cur says so. */
+     * it. */
     bool (*judge_cb)(struct scanner *scanner, const char *name);
     void *judge_data;
     uint64_t cur_interval;

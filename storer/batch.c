@@ -10,9 +10,10 @@
  */
 #define COLUMN_MAX (UINT64_C(512) * 1024 * 1024)
 
-/* From the beginning of a message's data to its commit, in microseconds: SMTPD_MAX_TIME is an hour
- * unless told otherwise. */
-#define WRITTEN_WITHIN (2 * INT64_C(3600000000))
+/* Microseconds. From the beginning of a message's data to its commit: SMTPD_MAX_TIME is an hour unless
+ * told otherwise. */
+#define HOUR           INT64_C(3600000000)
+#define WRITTEN_WITHIN (2 * HOUR)
 
 /* What an array may keep for the next batch, apart from the messages: ordinary batches never grow
  * it. */
@@ -235,10 +236,13 @@ void batch_decide(struct message *message, enum fate fate, const char *reason)
 /* Whether the file is younger than its message can have made it. It is written from the moment that
  * the data begin to come in until they are committed, and while a message waits for the database
  * the bound may fall in between: it has expired like any other, and set aside it would lie on the
- * disk for as long again as mail is kept, and be said to come from a wrong clock. */
-static bool is_misdated(const struct message *message, int64_t oldest)
+ * disk for as long again as mail is kept, and be said to come from a wrong clock. Where mail is kept
+ * for less than that takes, a difference as long as it is kept is none of writing. */
+static bool is_misdated(const struct message *message, int64_t oldest, int64_t newest)
 {
-    return message->modified > oldest && message->modified - message->received > WRITTEN_WITHIN;
+    int64_t retention = newest - 24 * HOUR - oldest;
+    int64_t within = retention < WRITTEN_WITHIN ? retention : WRITTEN_WITHIN;
+    return message->modified > oldest && message->modified - message->received > within;
 }
 
 void batch_committed(struct batch *batch, size_t first, size_t count, int64_t oldest,
@@ -250,7 +254,7 @@ void batch_committed(struct batch *batch, size_t first, size_t count, int64_t ol
             batch_decide(message, FATE_REFUSED, "received more than a day in the future");
         else if (message->received > oldest)
             batch_decide(message, FATE_STORED, NULL);
-        else if (is_misdated(message, oldest) && message->directory == QUEUE_NEW)
+        else if (is_misdated(message, oldest, newest) && message->directory == QUEUE_NEW)
             /* Nobody keeps a file for a week and touches it: the clock was wrong. (In cur/, it was
              * stored before and has simply come of age.) */
             batch_decide(message, FATE_REFUSED,

@@ -73,7 +73,8 @@ void batch_decide(struct message *message, enum fate fate, const char *reason);
 bool batch_same_recipient(const char *one, const char *other);
 
 /* Decides the messages [first, first + count) after a COMMIT that stored what was received after
- * `oldest` and up to `newest` (microseconds since 1970, by the database's clock), and nothing else.
+ * `oldest`, which is as long ago as mail is kept, and up to `newest`, which is 24 hours ahead
+ * (microseconds since 1970, by the database's clock), and nothing else.
  */
 void batch_committed(struct batch *batch, size_t first, size_t count, int64_t oldest,
                      int64_t newest);

@@ -24,13 +24,14 @@ static bool is_due(const struct scanner *scanner, const char *name, long keep)
 
 bool kept_judge_cb(struct scanner *scanner, const char *name)
 {
-    const long *keep = scanner->data;
-    if (*keep > 0 && id_valid(name))
-        return is_due(scanner, name, *keep);
+    struct kept *kept = scanner->data;
+    if (kept->seconds > 0 && id_valid(name))
+        return is_due(scanner, name, kept->seconds);
     int error = retire_return(scanner->spool, scanner->queue, name);
-    if (error)
-        log_error("not_returned", LOG_TEXT("id", name), LOG_ERRNO(error));
-    else
+    if (!error)
         log_info("returned", LOG_TEXT("id", name));
+    else if (!kept->refused)
+        log_error("not_returned", LOG_TEXT("id", name), LOG_ERRNO(error));
+    kept->refused = error != 0;
     return false;
 }

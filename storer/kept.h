@@ -5,9 +5,14 @@
 
 #include "queue/scanner.h"
 
-/* The judge of the scanner of cur/ (queue/scanner.h), whose data is STORER_KEEP as a long. Taken are
- * messages that have been there for so long; what is no message goes back to new/, and so does
- * everything when nothing is to be kept. Blocks; for the pool. */
+struct kept {
+    long seconds; /* STORER_KEEP */
+    bool refused; /* the last that was to go back could not: said once, until one can */
+};
+
+/* The judge of the scanner of cur/ (queue/scanner.h), whose data is a struct kept. Taken are messages
+ * that have been there for so long; what is no message goes back to new/, and so does everything
+ * when nothing is to be kept. Blocks; for the pool. */
 bool kept_judge_cb(struct scanner *scanner, const char *name);
 
 #endif

@@ -5,7 +5,6 @@
 #include "common/fault.h"
 #include "common/log.h"
 #include "common/program.h"
-#include "storer/kept.h"
 #include "storer/metrics.h"
 #include "storer/retirer.h"
 
@@ -236,7 +235,7 @@ static int begin(struct pipeline *pipeline)
         .queue = QUEUE_STORE,
         .rescan = config->rescan,
         .judge_cb = kept_judge_cb,
-        .judge_data = (void *)&config->keep,
+        .judge_data = &pipeline->kept,
         .cur_interval = keep_interval(config),
     };
     if (watcher_start(&pipeline->watcher, pipeline->loop, &options, &pipeline->intake) != 0)
@@ -247,7 +246,7 @@ static int begin(struct pipeline *pipeline)
 
 int pipeline_start(struct pipeline *pipeline, uv_loop_t *loop, const struct storer_config *config)
 {
-    *pipeline = (struct pipeline){.loop = loop, .config = config};
+    *pipeline = (struct pipeline){.loop = loop, .config = config, .kept = {config->keep, false}};
     pipeline->load_work.data = pipeline->retire_work.data = pipeline;
     pipeline->database.notify = config->notify;
     pipeline->database.data = pipeline;

@@ -15,6 +15,7 @@
 #include "common/settings.h"
 #include "queue/watcher.h"
 #include "storer/database.h"
+#include "storer/kept.h"
 #include "storer/loader.h"
 
 #include <stdbool.h>
@@ -37,6 +38,7 @@ struct pipeline {
     const struct storer_config *config;
     struct intake intake;
     struct watcher watcher;
+    struct kept kept;
     struct database database;
     bool database_started;
 

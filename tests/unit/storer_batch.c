@@ -184,20 +184,31 @@ static void a_hundred_thousand_equal_recipients(void **state)
     free(recipients);
 }
 
+enum { DAY = 24 * 3600 };
+
 static void a_commit_decides(void **state)
 {
     (void)state;
     static const struct {
-        int64_t received, modified; /* seconds; the bounds are 1000 and 2000 */
+        int64_t received, modified; /* seconds; the oldest is 100000 */
+        int64_t kept;               /* the retention, in seconds */
         enum queue_directory directory;
         enum fate want;
     } rows[] = {
-        {1500, 1500, QUEUE_NEW, FATE_STORED},  {2000, 1500, QUEUE_NEW, FATE_STORED},
-        {1001, 1, QUEUE_NEW, FATE_STORED},     {2001, 1500, QUEUE_NEW, FATE_REFUSED},
-        {1000, 1000, QUEUE_NEW, FATE_EXPIRED}, {999, 999, QUEUE_NEW, FATE_EXPIRED},
-        {999, 9999, QUEUE_NEW, FATE_REFUSED},  {999, 9999, QUEUE_CUR, FATE_EXPIRED},
-        {999, 1001, QUEUE_NEW, FATE_EXPIRED},  {500, 4100, QUEUE_NEW, FATE_EXPIRED},
-        {1500, 1500, QUEUE_CUR, FATE_STORED},
+        {100500, 100500, 7 * DAY, QUEUE_NEW, FATE_STORED},
+        {100000 + 8 * DAY, 0, 7 * DAY, QUEUE_NEW, FATE_STORED},
+        {100001, 1, 7 * DAY, QUEUE_NEW, FATE_STORED},
+        {100001 + 8 * DAY, 0, 7 * DAY, QUEUE_NEW, FATE_REFUSED},
+        {100000, 100000, 7 * DAY, QUEUE_NEW, FATE_EXPIRED},
+        {99999, 99999, 7 * DAY, QUEUE_NEW, FATE_EXPIRED},
+        {99999, 100001, 7 * DAY, QUEUE_NEW, FATE_EXPIRED},
+        {99000, 99000 + 7200, 7 * DAY, QUEUE_NEW, FATE_EXPIRED},
+        {99000, 99000 + 7201, 7 * DAY, QUEUE_NEW, FATE_REFUSED},
+        {99000, 99000 + 7201, 7 * DAY, QUEUE_CUR, FATE_EXPIRED},
+        {90000, 99999, 7 * DAY, QUEUE_NEW, FATE_EXPIRED},
+        {99990, 100050, 60, QUEUE_NEW, FATE_EXPIRED},
+        {99990, 100051, 60, QUEUE_NEW, FATE_REFUSED},
+        {100500, 100500, 7 * DAY, QUEUE_CUR, FATE_STORED},
     };
     enum { ROWS = sizeof rows / sizeof rows[0] };
     struct batch batch;
@@ -207,11 +218,11 @@ static void a_commit_decides(void **state)
         batch.messages[i].modified = rows[i].modified * SECOND;
         batch.messages[i].directory = rows[i].directory;
     }
-    batch_committed(&batch, 1, ROWS - 2, 1000 * SECOND, 2000 * SECOND);
+    batch_committed(&batch, 1, ROWS - 2, 100000 * SECOND, (100000 + 8 * DAY) * SECOND);
     assert_int_equal(batch.messages[0].fate, FATE_OPEN);
     assert_int_equal(batch.messages[ROWS - 1].fate, FATE_OPEN);
-    batch_committed(&batch, 0, ROWS, 1000 * SECOND, 2000 * SECOND);
     for (size_t i = 0; i < ROWS; i++) {
+        batch_committed(&batch, i, 1, 100000 * SECOND, (100000 + rows[i].kept + DAY) * SECOND);
         assert_int_equal(batch.messages[i].fate, rows[i].want);
         assert_int_equal(batch.messages[i].reason != NULL, rows[i].want == FATE_REFUSED);
     }

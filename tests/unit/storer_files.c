@@ -188,13 +188,13 @@ static void each_fate_has_its_way_out(void **state)
 }
 
 static struct scanner scanner_of(struct scratch *scratch, enum queue_directory directory,
-                                 long *keep)
+                                 struct kept *kept)
 {
     return (struct scanner){.spool = &scratch->spool,
                             .queue = QUEUE_STORE,
                             .directory = directory,
                             .judge_cb = kept_judge_cb,
-                            .data = keep};
+                            .data = kept};
 }
 
 static void scans_in_steps(void **state)
@@ -264,14 +264,14 @@ static void what_was_kept_is_found_in_time(void **state)
     id_make(id, 1000);
     scratch_write(scratch, QUEUE_CUR, id, "", 0);
     scratch_write(scratch, QUEUE_CUR, "stranger", "", 0);
-    long keep = 3600;
-    struct scanner scanner = scanner_of(scratch, QUEUE_CUR, &keep);
+    struct kept kept = {.seconds = 3600};
+    struct scanner scanner = scanner_of(scratch, QUEUE_CUR, &kept);
     scanner_step(&scanner, SCANNER_STEP);
     assert_int_equal(scanner.found_count, 0);
     assert_true(scratch_exists(scratch, QUEUE_CUR, id));
     assert_true(scratch_exists(scratch, QUEUE_NEW, "stranger"));
 
-    keep = 1;
+    kept.seconds = 1;
     for (int i = 0; i < 100 && scanner.found_count == 0; i++) {
         usleep(50 * 1000);
         scanner_step(&scanner, SCANNER_STEP);
@@ -280,7 +280,7 @@ static void what_was_kept_is_found_in_time(void **state)
     assert_string_equal(scanner.found[0].id, id);
     assert_int_equal(scanner.found[0].directory, QUEUE_CUR);
 
-    keep = 0;
+    kept.seconds = 0;
     scanner_step(&scanner, SCANNER_STEP);
     assert_int_equal(scanner.found_count, 0);
     assert_true(scratch_exists(scratch, QUEUE_NEW, id));

@@ -10,10 +10,9 @@ import pytest
 
 from deadline import wait_for
 from load import Letter, deliver, differences
-from size import SIZE
 
-# What takes longer than it adds, beside the rest of its file, where every second counts.
-not_in_make_test = pytest.mark.skipif(SIZE == "test", reason="only `make torture` takes its time")
+# What takes longer than it adds, beside the rest of its file, where every second counts (conftest.py).
+not_in_make_test = pytest.mark.not_in_make_test
 
 
 class Letterbox:

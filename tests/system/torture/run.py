@@ -1,5 +1,6 @@
 """`make torture`: runs the parts one after the other, each to its end, and closes with a table of
-what was tried and what became of the mail. Fails when a part failed or tried nothing.
+what was tried and what became of the mail. Fails when a part failed, or when all of them tried
+nothing. A part that may not try something on this machine says why, and is counted as skipped.
 
     run.py [part…]      a part is test_torture_<part>*.py, with - for _; all of them by default
 """
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from xml.etree import ElementTree
 
 from size import SIZE
 
@@ -25,13 +27,30 @@ def files_of(part):
 
 
 def run(part, table):
-    """Runs one part; returns what pytest ended with, and how long it took."""
+    """Runs one part; returns whether it passed, what it skipped, and how long it took."""
     began = time.monotonic()
+    files = files_of(part)
+    if not files:
+        sys.exit(f"{part} has no file")
+    report = table + ".xml"
     environment = os.environ | {"TORTURE": SIZE, "TORTURE_TABLE": table}
     code = subprocess.run(
-        ["/usr/bin/python3", "-m", "pytest", "-rfEs", "-p", "no:cacheprovider", *files_of(part)],
+        ["/usr/bin/python3", "-m", "pytest", "-rfEs", "-p", "no:cacheprovider",
+         f"--junit-xml={report}", *files],
         env=environment, stdin=subprocess.DEVNULL, check=False).returncode
-    return code, time.monotonic() - began
+    skipped = []
+    if os.path.exists(report):
+        for case in ElementTree.parse(report).iter("testcase"):
+            skipped += [case.get("name") for _ in case.iter("skipped")]
+    return code == 0, skipped, time.monotonic() - began
+
+
+def rows_of(table, part):
+    """What the part said it tried."""
+    if not os.path.exists(table):
+        return [{"part": part, **dict.fromkeys(COUNTS, 0)}]
+    with open(table, encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
 
 
 def show(rows):
@@ -47,30 +66,24 @@ def main(parts):
     if unknown:
         sys.exit(f"no such part: {', '.join(unknown)}; there are {', '.join(PARTS)}")
     print(f"TORTURE={SIZE}", flush=True)
-    rows, failed, began = [], [], time.monotonic()
+    rows, counts, began = [], {"passed": 0, "failed": 0, "skipped": 0}, time.monotonic()
     with tempfile.TemporaryDirectory() as directory:
         for part in parts:
             table = os.path.join(directory, part)
             print(f"\n=== {part}", flush=True)
-            code, seconds = run(part, table)
-            said = []
-            if os.path.exists(table):
-                with open(table, encoding="utf-8") as lines:
-                    said = [json.loads(line) for line in lines]
-            if not said:
-                said = [{"part": part, **dict.fromkeys(COUNTS, 0)}]
-            word = "failed" if code != 0 else f"{seconds:.0f} s"
-            if code == 0 and not any(row["tried"] for row in said):
-                word = "tried nothing here: see above"
-            said[0]["word"] = word
+            passed, skipped, seconds = run(part, table)
+            said = rows_of(table, part)
+            tried = any(row["tried"] for row in said)
+            counts["failed" if not passed else "passed" if tried else "skipped"] += 1
+            words = [f"{seconds:.0f} s"] + ["**failed**"] * (not passed)
+            if skipped:
+                words.append(f"skipped: {', '.join(skipped)}")
+            said[0]["word"] = "; ".join(words)
             rows += said
-            if code != 0:
-                failed.append(part)
     show(rows)
-    tried = sum(row["tried"] for row in rows)
-    print(f"\n{tried} tried in {time.monotonic() - began:.0f} s; "
-          f"{len(parts) - len(failed)} passed, {len(failed)} failed")
-    return 1 if failed or tried == 0 else 0
+    print(f"\n{sum(row['tried'] for row in rows)} tried in {time.monotonic() - began:.0f} s")
+    print(", ".join(f"{count} {what}" for what, count in counts.items()))
+    return 1 if counts["failed"] or not counts["passed"] else 0
 
 
 if __name__ == "__main__":
