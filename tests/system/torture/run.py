@@ -1,10 +1,14 @@
-"""`make torture`: runs the parts one after the other, each to its end, and closes with a table of
-what was tried and what became of the mail. Fails when a part failed, or when all of them tried
-nothing. A part that may not try something on this machine says why, and is counted as skipped.
+"""`make torture`: runs the parts, each to its end, and closes with a table of what was tried and what
+became of the mail. Fails when a part failed, or when all of them tried nothing. A part that may not
+try something on this machine says why, and is counted as skipped.
+
+Most of them wait most of the time, for a disk or a clock: three are run side by side, and each is
+shown when it has ended. Those that measure, or keep every core busy, are alone behind them.
 
     run.py [part…]      a part is test_torture_<part>*.py, with - for _; all of them by default
 """
 
+import concurrent.futures
 import json
 import os
 import pathlib
@@ -19,6 +23,8 @@ from size import SIZE
 HERE = pathlib.Path(__file__).resolve().parent
 PARTS = ("crash-points", "power-cut", "system-faults", "database-faults", "any-order", "mutants",
          "soak", "tools")
+ALONE = ("soak", "tools")
+SIDE_BY_SIDE = 3
 COUNTS = ("tried", "lost", "doubled", "altered")
 
 
@@ -27,22 +33,37 @@ def files_of(part):
 
 
 def run(part, table):
-    """Runs one part; returns whether it passed, what it skipped, and how long it took."""
+    """Runs one part; returns its name, whether it passed, what it skipped, and how long it took."""
     began = time.monotonic()
-    files = files_of(part)
-    if not files:
-        sys.exit(f"{part} has no file")
     report = table + ".xml"
-    environment = os.environ | {"TORTURE": SIZE, "TORTURE_TABLE": table}
-    code = subprocess.run(
-        ["/usr/bin/python3", "-m", "pytest", "-rfEs", "-p", "no:cacheprovider",
-         f"--junit-xml={report}", *files],
-        env=environment, stdin=subprocess.DEVNULL, check=False).returncode
+    command = ["/usr/bin/python3", "-m", "pytest", "-rfEs", "-p", "no:cacheprovider",
+               f"--junit-xml={report}", *files_of(part)]
+    alone = part in ALONE
+    if alone:
+        print(f"\n=== {part}", flush=True)
+    done = subprocess.run(
+        command, env=os.environ | {"TORTURE": SIZE, "TORTURE_TABLE": table},
+        stdin=subprocess.DEVNULL, stdout=None if alone else subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True, errors="replace", check=False)
+    if not alone:
+        print(f"\n=== {part}\n{done.stdout}", flush=True)
     skipped = []
     if os.path.exists(report):
         for case in ElementTree.parse(report).iter("testcase"):
             skipped += [case.get("name") for _ in case.iter("skipped")]
-    return code == 0, skipped, time.monotonic() - began
+    return part, done.returncode == 0, skipped, time.monotonic() - began
+
+
+def run_all(parts, directory):
+    """What run says of each, as they end."""
+    together = [part for part in parts if part not in ALONE]
+    with concurrent.futures.ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        runs = [pool.submit(run, part, os.path.join(directory, part)) for part in together]
+        for ended in concurrent.futures.as_completed(runs):
+            yield ended.result()
+    for part in parts:
+        if part in ALONE:
+            yield run(part, os.path.join(directory, part))
 
 
 def rows_of(table, part):
@@ -62,17 +83,14 @@ def show(rows):
 
 
 def main(parts):
-    unknown = [part for part in parts if part not in PARTS]
+    unknown = [part for part in parts if part not in PARTS or not files_of(part)]
     if unknown:
         sys.exit(f"no such part: {', '.join(unknown)}; there are {', '.join(PARTS)}")
     print(f"TORTURE={SIZE}", flush=True)
     rows, counts, began = [], {"passed": 0, "failed": 0, "skipped": 0}, time.monotonic()
     with tempfile.TemporaryDirectory() as directory:
-        for part in parts:
-            table = os.path.join(directory, part)
-            print(f"\n=== {part}", flush=True)
-            passed, skipped, seconds = run(part, table)
-            said = rows_of(table, part)
+        for part, passed, skipped, seconds in run_all(parts, directory):
+            said = rows_of(os.path.join(directory, part), part)
             tried = any(row["tried"] for row in said)
             counts["failed" if not passed else "passed" if tried else "skipped"] += 1
             words = [f"{seconds:.0f} s"] + ["**failed**"] * (not passed)
