@@ -24,6 +24,7 @@ CC       := gcc
 endif
 BUILD    := build
 OPTIMIZE := -O2 -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
+# WITH is what the tests link with a build of theirs.
 ifeq ($(SANITIZE),1)
 BUILD    := build/sanitize
 OPTIMIZE := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
@@ -31,6 +32,7 @@ endif
 ifeq ($(SANITIZE),thread)
 BUILD    := build/thread
 OPTIMIZE := -O1 -fno-omit-frame-pointer -fsanitize=thread
+WITH      = $(BUILD)/objects/tests/system/closes.o
 endif
 ifeq ($(SANITIZE),fuzz)
 BUILD    := build/fuzz
@@ -45,7 +47,7 @@ endif
 ifeq ($(COVERAGE),1)
 BUILD    := $(BUILD)/coverage
 OPTIMIZE := -O0 --coverage -fprofile-update=atomic
-COUNTERS := $(BUILD)/objects/tests/system/counters.o
+WITH      = $(BUILD)/objects/tests/system/counters.o
 endif
 
 WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 \
@@ -59,7 +61,7 @@ MAYFLY_CFLAGS := -std=c17 -D_GNU_SOURCE -DMAYFLY_VERSION='"$(VERSION)"' -I. \
             -I$(shell pg_config --includedir 2>/dev/null || echo /usr/include/postgresql) \
             $(OPTIMIZE) $(HARDEN) $(WARNINGS)
 MAYFLY_LDFLAGS := $(filter -fsanitize% --coverage,$(OPTIMIZE)) -pie -Wl,-z,relro,-z,now,-z,noexecstack \
-            $(if $(COUNTERS),-Wl$(comma)--wrap=syscall$(comma)--wrap=seccomp_load)
+            $(if $(filter 1,$(COVERAGE)),-Wl$(comma)--wrap=syscall$(comma)--wrap=seccomp_load)
 
 PREFIX   := /usr/local
 SBINDIR  := $(PREFIX)/sbin
@@ -110,7 +112,7 @@ endef
 $(foreach folder,$(FOLDERS),$(eval $(call folder_rules,$(folder))))
 
 define program_rules
-$(BUILD)/$(1): $(BUILD)/objects/$(1)/main.o $(call archive,$(1)) $(call archive,queue) $(call archive,common) $(COUNTERS)
+$(BUILD)/$(1): $(BUILD)/objects/$(1)/main.o $(call archive,$(1)) $(call archive,queue) $(call archive,common) $(WITH)
 	$$(call quiet,LD,$$@)$(CC) $(CFLAGS) $(MAYFLY_LDFLAGS) $(LDFLAGS) -o $$@ $$^ $(LIBS_$(1))
 endef
 $(foreach program,$(PROGRAMS),$(eval $(call program_rules,$(program))))
@@ -121,15 +123,14 @@ LIBS_TEST_relay_channel_data    := -lssl -lcrypto
 LIBS_TEST_relay_channel_trouble := -lssl -lcrypto
 
 # In these every call may fail (tests/unit/failing.h).
-FAILING := $(foreach name,malloc calloc realloc strdup fstat stat fstatat fstatvfs faccessat mkdirat \
+FAILING := $(foreach name,malloc calloc realloc reallocarray strdup fstat stat fstatat fstatvfs faccessat mkdirat \
                fchmodat fsync syncfs sync_file_range renameat renameat2 unlinkat futimens flock uname \
                fdopendir readdir pread write pwrite writev openat open,-Wl,--wrap=$(name))
 LIBS_TEST_queue_failing  := $(FAILING)
-LIBS_TEST_smtpd_failing  := $(FAILING)
 LIBS_TEST_storer_failing := $(FAILING)
 
 define unit_test_rules
-$(BUILD)/tests/unit/$(1): $(BUILD)/objects/tests/unit/$(1).o $(call archive,$(2)) $(call archive,queue) $(call archive,common) $(COUNTERS)
+$(BUILD)/tests/unit/$(1): $(BUILD)/objects/tests/unit/$(1).o $(call archive,$(2)) $(call archive,queue) $(call archive,common) $(WITH)
 	@mkdir -p $$(@D)
 	$$(call quiet,LD,$$@)$(CC) $(CFLAGS) $(MAYFLY_LDFLAGS) $(LDFLAGS) -o $$@ $$^ $(LIBS_$(2)) $(LIBS_TEST_$(1)) -luv -lcmocka
 $(BUILD)/objects/tests/unit/$(1).o: | need-test

@@ -7,6 +7,7 @@ spoke in, fails the test.
 """
 
 import contextlib
+import functools
 import os
 import pathlib
 import re
@@ -26,13 +27,22 @@ STOP_SECONDS = 10
 # What a busy machine, or a sanitizer's last look at the heap, may add to the promised seconds.
 GRACE_SECONDS = 20
 
-SANITIZER = re.compile(r"AddressSanitizer|LeakSanitizer|UndefinedBehaviorSanitizer|runtime error:")
+SANITIZER = re.compile(r"AddressSanitizer|LeakSanitizer|UndefinedBehaviorSanitizer|ThreadSanitizer|"
+                       r"runtime error:")
 PAIR = re.compile(r'([A-Za-z0-9_.]+)=("(?:[^"\\]|\\.)*"|[^ ]*)')
 
 
+@functools.cache
 def sanitized():
     """Whether the programs were built with sanitizers."""
-    return b"__asan_init" in (BUILD / "smtpd").read_bytes()
+    return b"__asan_init" in (BUILD / "smtpd").read_bytes() or watches_threads()
+
+
+@functools.cache
+def watches_threads():
+    """Whether they were built with ThreadSanitizer, which has a thread of its own from the start.
+    What confines is of each thread, so they are not confined then."""
+    return b"__tsan_init" in (BUILD / "smtpd").read_bytes()
 
 
 def memory_slack(bytes):
@@ -304,6 +314,8 @@ class Programs:
         """smtpd on a port that nobody else has."""
         settings.setdefault("SMTPD_LISTEN", "127.0.0.1:0")
         settings.setdefault("SMTPD_HOSTNAME", "mayfly.example")
+        if watches_threads():
+            settings.setdefault("SMTPD_CONFINE", "off")
         if self.pair:
             settings = self.pair.settings() | settings
         smtpd = self.start("smtpd", SPOOL=spool, **settings)

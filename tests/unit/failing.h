@@ -66,7 +66,7 @@ static inline bool failing_disarm(void)
     return failing.struck != NULL;
 }
 
-/* Descriptors that are open: a round must leave as many as it found. */
+/* Descriptors that are open. */
 static inline int failing_descriptors(void)
 {
     int count = 0;
@@ -75,6 +75,26 @@ static inline int failing_descriptors(void)
         count += fcntl(descriptor, F_GETFD) >= 0;
     return count;
 }
+
+enum { FAILING_ROUNDS_MAX = 1000 };
+
+/* The next round: false when the one before had fewer calls. It must have left as many descriptors as
+ * it found. */
+static inline bool failing_next(long *at, int *descriptors)
+{
+    int now = failing_descriptors();
+
+    if (*at > 0)
+        assert_int_equal(now, *descriptors);
+    *descriptors = now;
+    assert_true(*at < FAILING_ROUNDS_MAX);
+    return ++*at == 1 || failing.struck != NULL;
+}
+
+/* The rounds of a test, in which `at` counts. */
+#define FAILING_EACH(at)                                                                           \
+    for (long at = 0, failing_once = 1; failing_once != 0; failing_once = 0)                       \
+        for (int failing_open = 0; failing_next(&at, &failing_open);)
 
 #define FAILING(type, name, failed, parameters, arguments)                                         \
     type __real_##name parameters;                                                                 \
@@ -96,6 +116,7 @@ static inline int failing_descriptors(void)
 FAILING_MEMORY(void *, malloc, (size_t size), (size))
 FAILING_MEMORY(void *, calloc, (size_t count, size_t size), (count, size))
 FAILING_MEMORY(void *, realloc, (void *old, size_t size), (old, size))
+FAILING_MEMORY(void *, reallocarray, (void *old, size_t count, size_t size), (old, count, size))
 FAILING_MEMORY(char *, strdup, (const char *text), (text))
 
 FAILING(int, fstat, -1, (int file, struct stat *status), (file, status))

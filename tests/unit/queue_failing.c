@@ -8,30 +8,9 @@
 #include "queue/retire.h"
 #include "queue/scanner.h"
 
-enum { ROUNDS_MAX = 500, BODY = 40000 };
+enum { BODY = 40000 };
 
 static char body[BODY];
-static int open_before;
-
-/* The rounds of a test, which end when no call is left to fail: `for (round_begin(…); round(…);)`. */
-static void rounds_begin(void)
-{
-    failing.at = 0;
-    failing.struck = "";
-    open_before = failing_descriptors();
-}
-
-static bool round_next(long *at)
-{
-    assert_int_equal(failing_descriptors(), open_before);
-    assert_true(*at < ROUNDS_MAX);
-    ++*at;
-    return *at == 1 || failing.struck != NULL;
-}
-
-#define EACH_CALL(at)                                                                              \
-    rounds_begin(), (at) = 0;                                                                      \
-    round_next(&(at));
 
 /* Opening. */
 
@@ -40,10 +19,9 @@ static void a_spool_that_could_not_be_opened_is_closed(void **state)
     struct scratch *scratch = *state;
     static const int errors[] = {EIO, EACCES, EMFILE};
     char path[128];
-    long at;
 
     for (size_t i = 0; i < sizeof errors / sizeof *errors; i++) {
-        for (EACH_CALL(at)) {
+        FAILING_EACH (at) {
             struct spool spool;
             int error;
             snprintf(path, sizeof path, "%s/%zu-%ld", scratch->path, i, at);
@@ -59,7 +37,7 @@ static void a_spool_that_could_not_be_opened_is_closed(void **state)
             spool_close(&spool);
         }
     }
-    for (EACH_CALL(at)) {
+    FAILING_EACH (at) {
         struct spool spool;
         int error;
         failing_arm(at, EIO);
@@ -72,9 +50,8 @@ static void a_spool_that_could_not_be_opened_is_closed(void **state)
 static void a_lock_that_was_not_taken_is_none(void **state)
 {
     struct scratch *scratch = *state;
-    long at;
 
-    for (EACH_CALL(at)) {
+    FAILING_EACH (at) {
         int lock;
         failing_arm(at, EIO);
         lock = spool_lock(&scratch->spool, QUEUE_STORE);
@@ -88,9 +65,8 @@ static void room_that_is_not_known_is_an_error(void **state)
 {
     struct scratch *scratch = *state;
     uint64_t bytes, files;
-    long at;
 
-    for (EACH_CALL(at)) {
+    FAILING_EACH (at) {
         int error;
         failing_arm(at, EIO);
         error = spool_room(&scratch->spool, QUEUE_STORE, &bytes, &files);
@@ -175,11 +151,10 @@ static void what_is_acknowledged_is_whole(void **state)
 {
     struct scratch *scratch = *state;
     static const int errors[] = {EIO, ENOSPC, EINTR, EOPNOTSUPP, FAILING_SHORT};
-    long at;
 
     for (size_t i = 0; i < sizeof errors / sizeof *errors; i++) {
         for (int method = COMMIT_SYNCFS; method <= COMMIT_FSYNC; method++) {
-            for (EACH_CALL(at)) {
+            FAILING_EACH (at) {
                 struct commit commit;
                 struct group group;
                 assert_int_equal(commit_open(&commit, &scratch->spool), 0);
@@ -203,9 +178,8 @@ static void what_is_acknowledged_is_whole(void **state)
 static void commits_are_prepared_or_refused(void **state)
 {
     struct scratch *scratch = *state;
-    long at;
 
-    for (EACH_CALL(at)) {
+    FAILING_EACH (at) {
         struct commit commit;
         int error;
         failing_arm(at, EIO);
@@ -226,9 +200,8 @@ static void the_journal_is_looked_into_by_name(void **state)
     static const int errors[] = {EOPNOTSUPP, EISDIR, ENOENT};
 
     for (size_t i = 0; i < sizeof errors / sizeof *errors; i++) {
-        long at = 0;
         bool by_name = false;
-        for (EACH_CALL(at)) {
+        FAILING_EACH (at) {
             struct commit commit;
             struct group group;
             bool struck;
@@ -260,11 +233,10 @@ static void a_message_is_read_whole_or_not_at_all(void **state)
     static const int errors[] = {EIO, EINTR, EMFILE, FAILING_SHORT};
     static char got[BODY];
     char id[ID_SIZE];
-    long at;
 
     message_put(scratch, id, body, BODY);
     for (size_t i = 0; i < sizeof errors / sizeof *errors; i++) {
-        for (EACH_CALL(at)) {
+        FAILING_EACH (at) {
             struct reader reader;
             enum reader_status status;
             int error = 0;
@@ -309,10 +281,9 @@ static void a_message_is_in_new_or_in_failed_with_its_reason(void **state)
     struct scratch *scratch = *state;
     static const int errors[] = {EIO, ENOSPC, EINVAL, EACCES, FAILING_SHORT};
     char reason[ID_SIZE + 8];
-    long at;
 
     for (size_t i = 0; i < sizeof errors / sizeof *errors; i++) {
-        for (EACH_CALL(at)) {
+        FAILING_EACH (at) {
             char id[ID_SIZE];
             int error;
             message_put(scratch, id, body, BODY);
@@ -389,11 +360,10 @@ static void an_error_ends_a_look_and_not_the_next(void **state)
     struct scanner scanner = {
         .spool = &scratch->spool, .queue = QUEUE_STORE, .directory = QUEUE_NEW};
     char id[ID_SIZE];
-    long at;
 
     for (int i = 0; i < 3; i++)
         message_put(scratch, id, "body", 4);
-    for (EACH_CALL(at)) {
+    FAILING_EACH (at) {
         size_t found;
         failing_arm(at, EIO);
         found = look(&scanner);

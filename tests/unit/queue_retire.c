@@ -52,6 +52,21 @@ static void sets_aside_with_the_reason(void **state)
     assert_false(scratch_exists(scratch, QUEUE_TMP, "foreign.reason"));
 }
 
+static void cuts_a_reason_that_is_long(void **state)
+{
+    struct scratch *scratch = *state;
+    enum { MOST = 4000 };
+    char reason[MOST + 10], want[MOST + 2];
+    memset(reason, 'w', sizeof reason - 1);
+    reason[sizeof reason - 1] = '\0';
+    memset(want, 'w', MOST);
+    strcpy(want + MOST, "\n");
+    scratch_write(scratch, QUEUE_NEW, "foreign", "body", 4);
+    assert_int_equal(retire_set_aside(&scratch->spool, QUEUE_STORE, QUEUE_NEW, "foreign", reason),
+                     0);
+    check_file(scratch, "foreign.reason", want);
+}
+
 static void does_not_write_through_a_planted_link(void **state)
 {
     struct scratch *scratch = *state;
@@ -193,6 +208,7 @@ int main(void)
         TEST(moves_and_removes),
         TEST(what_is_gone_is_no_error),
         TEST(sets_aside_with_the_reason),
+        TEST(cuts_a_reason_that_is_long),
         TEST(does_not_write_through_a_planted_link),
         TEST(never_replaces_what_is_there),
         TEST(a_long_name_gets_an_id),

@@ -212,6 +212,54 @@ static void a_set_up_error_leaves_the_session_after_a_pause(void **state)
     assert_ptr_equal(fixture->database.batch, &fixture->batch);
 }
 
+/* In what a conversation never leads to, and where a session ends before it began, the connection is
+ * given up and the batch done again. */
+static void what_cannot_be_ends_the_session_and_no_message(void **state)
+{
+    struct fixture *fixture = *state;
+    struct database *database = &fixture->database;
+
+    begin_storing(fixture);
+    for (int from = 0; from < DATABASE_STATE_COUNT; from++) {
+        for (int event = 0; event < DATABASE_EVENT_COUNT; event++) {
+            if (database_table[from][event] != database_table[DATABASE_IDLE][DATABASE_DONE])
+                continue;
+            database->state = (enum database_state)from;
+            step(database, (enum database_event)event);
+            assert_int_equal(database->state, DATABASE_LEAVING);
+            step(database, DATABASE_BATCH);
+            assert_int_equal(database->state, DATABASE_LEAVING);
+        }
+    }
+    database->state = DATABASE_CHECKING;
+    step(database, DATABASE_RECONNECT);
+    assert_int_equal(database->state, DATABASE_LEAVING);
+    database->state = DATABASE_CHECKING;
+    step(database, DATABASE_SETUP);
+    assert_int_equal(database->state, DATABASE_LEAVING);
+    assert_int_equal(fixture->done, 0);
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(fixture->batch.messages[i].fate, FATE_OPEN);
+}
+
+/* Readers are told of what is stored; that they could not be told changes nothing. */
+static void a_notice_that_failed_holds_up_nothing(void **state)
+{
+    struct fixture *fixture = *state;
+    struct database *database = &fixture->database;
+
+    database->notify = true;
+    begin_storing(fixture);
+    database->said.news = true;
+    commit(database);
+    assert_int_equal(database->state, DATABASE_NOTIFYING);
+    assert_int_equal(fixture->done, 1);
+    step(database, DATABASE_WAIT);
+    assert_int_equal(database->state, DATABASE_IDLE);
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(fixture->batch.messages[i].fate, FATE_STORED);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -225,6 +273,8 @@ int main(void)
         TEST(no_other_failure_sets_a_message_aside),
         TEST(partitions_are_made_anew_after_a_pause),
         TEST(a_set_up_error_leaves_the_session_after_a_pause),
+        TEST(what_cannot_be_ends_the_session_and_no_message),
+        TEST(a_notice_that_failed_holds_up_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
