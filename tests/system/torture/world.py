@@ -2,11 +2,14 @@
 an operator. What must be so of the mail whatever was done, verdicts.py knows.
 """
 
+import contextlib
 import os
 import random
 import shutil
 import signal
 import time
+
+import psycopg2
 
 from cluster import free_port, short_directory
 from deadline import wait_for
@@ -17,7 +20,7 @@ from spool import Spool
 
 PROGRAMS = {"smtpd": "smtpd", "smtpd-2": "smtpd", "storer": "storer", "storer-2": "storer",
             "reaper": "reaper", "relay": "relay", "relay-2": "relay"}
-DRAIN_SECONDS = 180
+DRAIN_SECONDS = 300
 
 # As a message that the database refuses for good, until somebody mends it.
 REFUSAL = """
@@ -95,7 +98,9 @@ class World:
         if name == "relay":
             self.runs_of_relay += 1
             return {"SMTPD_HOSTNAME": f"run{self.runs_of_relay}.example",
-                    "SMTPD_DOMAINS": domains, "RELAY_RESCAN": 1, **self.host.settings()}
+                    "SMTPD_DOMAINS": domains, "RELAY_RESCAN": 1,
+                    # A smarthost that goes away may leave a connection that nobody reads.
+                    "RELAY_TIMEOUT": 60, **self.host.settings()}
         own = {"storer": {"STORER_RESCAN": 1, "STORER_KEEP": self.keep},
                "reaper": {"REAPER_INTERVAL": 1}}
         return {"DATABASE_URL": self.database.url, **own[name]}
@@ -167,8 +172,10 @@ class World:
             self.holder = None
         if held and self.cluster.running():
             self.holder = self.cluster.connect(self.database.name)
-            self.holder.cursor().execute(
-                "SET lock_timeout = '2s'; LOCK TABLE messages IN SHARE MODE")
+            # A storer that is halted in the midst of a batch is there first.
+            with contextlib.suppress(psycopg2.errors.LockNotAvailable):
+                self.holder.cursor().execute(
+                    "SET lock_timeout = '1s'; LOCK TABLE messages IN SHARE MODE")
 
     def restart_smarthost(self):
         self.cut_off |= {session.connection.number for session in list(self.host.sessions)}
