@@ -102,7 +102,8 @@ class Samples:
 
     def growth(self):
         """Everything that has grown, as texts."""
-        found = [grown(what, values) for what, values in self.series.items() if len(values) >= LEAST_LOOKS]
+        found = [grown(what, values) for what, values in self.series.items()
+                 if len(values) >= LEAST_LOOKS]
         for (name, pid), looks in self.lives.items():
             if looks[-1][0] - looks[0][0] >= LIFE_SECONDS:
                 first, last = thirds([memory for _, memory in looks])
