@@ -3,20 +3,22 @@ that some of it is no part of `make test`."""
 
 import pytest
 
-from size import SIZE
+from size import SIZE, SIZES
 from tally import tallied
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "not_in_make_test: takes longer than it adds there")
+    config.addinivalue_line("markers", "least(size): no part of a smaller one")
 
 
 def pytest_collection_modifyitems(config, items):
-    if SIZE != "test":
-        return
-    left = [item for item in items if item.get_closest_marker("not_in_make_test")]
+    left = [item for item in items if is_too_much(item.get_closest_marker("least"))]
     config.hook.pytest_deselected(items=left)
     items[:] = [item for item in items if item not in left]
+
+
+def is_too_much(marker):
+    return marker is not None and SIZES.index(SIZE) < SIZES.index(marker.args[0])
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import pytest
 from deadline import wait_for
 from load import Letter, deliver, differences
 
-# What takes longer than it adds, beside the rest of its file, where every second counts (conftest.py).
-not_in_make_test = pytest.mark.not_in_make_test
+# What takes longer than it adds in `make test`, beside the rest of its file.
+not_in_make_test = pytest.mark.least("quick")
 
 
 class Letterbox:

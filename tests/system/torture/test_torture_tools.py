@@ -22,8 +22,8 @@ pytestmark = pytest.mark.deadline(tools.SECONDS)
 FULL = size.SIZE == "full"
 FOLDERS = ("common", "queue", "smtpd", "storer", "reaper", "relay")
 
-built = pytest.mark.skipif(size.SIZE == "test", reason="a build of its own: quick or full")
-whole = pytest.mark.skipif(not FULL, reason="all tests once more: full")
+built = pytest.mark.least("quick")   # takes a build of its own
+whole = pytest.mark.least("full")    # takes all tests once more
 
 # ThreadSanitizer has a thread of its own from the start, so what belongs to a thread cannot be set
 # for all of them, and a filter would end it: smtpd is not confined there, and these try just that.
