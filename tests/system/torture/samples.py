@@ -11,9 +11,8 @@ MIB = 1 << 20
 LIFE_SECONDS = 30
 YOUNG_SECONDS = 5
 
-# Fewer looks than these say nothing, nor does one at a program that was started just now.
+# Fewer looks than these say nothing.
 LEAST_LOOKS = 12
-BORN_SECONDS = 1
 
 # How much larger the last third may be: a factor, and bytes (or a count) on top of it, which are
 # what the noise of some seconds comes to. Of what is high and low in turn, the extreme is taken
@@ -83,17 +82,18 @@ class Samples:
     def add(self, what, value):
         self.series[what].append(value)
 
-    def look_at_program(self, program, age):
-        try:
-            memory, descriptors = program.memory(), program.descriptors()
-        except (FileNotFoundError, ProcessLookupError):
-            return  # it is just ending
-        if memory == 0 or age < BORN_SECONDS:
-            return
-        if age >= YOUNG_SECONDS:
-            self.lives[program.name, program.pid].append((age, memory))
-        self.add(f"memory of {program.name}", memory)
-        self.add(f"descriptors of {program.name}", descriptors)
+    def look_at_programs(self, ages):
+        """`ages`: {program: seconds since it was started}. Two of one name share the clients, now
+        in one way and now in another, and count together."""
+        sums = collections.Counter()
+        for program, age in ages.items():
+            memory = program.memory()
+            if age >= YOUNG_SECONDS:
+                self.lives[program.name, program.pid].append((age, memory))
+            sums[f"memory of {program.name}"] += memory
+            sums[f"descriptors of {program.name}"] += program.descriptors()
+        for what, sum in sums.items():
+            self.add(what, sum)
 
     def look_at_spool(self, spool):
         files, octets = spool_size(spool)

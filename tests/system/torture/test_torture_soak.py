@@ -44,6 +44,12 @@ DRAIN_SECONDS = 240
 pytestmark = pytest.mark.deadline(900 + 4 * SECONDS)
 
 
+# Two share the port: one that stops waits up to ten seconds for clients that are slow in their
+# data, and mail is to flow on.
+ROLES = {"reaper": "reaper", "storer": "storer", "relay": "relay", "smtpd": "smtpd",
+         "smtpd-2": "smtpd"}
+
+
 class Soak:
     """The programs and PostgreSQL under the clock, and their restarts."""
 
@@ -61,8 +67,8 @@ class Soak:
         self.runs = 0
         self.deck = []
         self.restarts = {}
-        for name in ("reaper", "storer", "relay", "smtpd"):
-            self.start(name)
+        for role in ROLES:
+            self.start(role)
 
     def settings(self, name):
         shared = {"SPOOL": self.spool, "LOG_LEVEL": "warn", **self.clock.settings()}
@@ -72,17 +78,18 @@ class Soak:
             self.runs += 1
             shared |= self.sink.settings()
         return shared | {
-            "smtpd": {"SMTPD_LISTEN": f"127.0.0.1:{self.port}", "SMTPD_DOMAINS": STORED,
-                      "SMTPD_HOSTNAME": "mayfly.example", "SMTPD_RELAY_CLIENTS": "127.0.0.0/8"},
+            "smtpd": {"SMTPD_LISTEN": f"127.0.0.1:{self.port}", "SMTPD_REUSEPORT": 1,
+                      "SMTPD_DOMAINS": STORED, "SMTPD_HOSTNAME": "mayfly.example", "SMTPD_RELAY_CLIENTS": "127.0.0.0/8"},
             "storer": {"STORER_RESCAN": 5},
             "reaper": {"REAPER_INTERVAL": 1, "REAPER_RETENTION": RETENTION},
             "relay": {"SMTPD_HOSTNAME": f"run{self.runs}.example", "SMTPD_DOMAINS": STORED,
                       "RELAY_RESCAN": 5},
         }[name]
 
-    def start(self, name):
-        self.running[name] = self.programs.start(name, **self.settings(name))
-        self.begun[name] = time.monotonic()
+    def start(self, role):
+        name = ROLES[role]
+        self.running[role] = self.programs.start(name, **self.settings(name))
+        self.begun[role] = time.monotonic()
 
     def restart_something(self):
         """Each in its way, in an order of chance, before one comes again."""
@@ -101,6 +108,9 @@ class Soak:
                 self.sink.killed.add(self.runs)
             self.start(victim)
         self.restarts[victim, how] = self.restarts.get((victim, how), 0) + 1
+
+    def connections(self):
+        return self.running["smtpd"].descriptors() + self.running["smtpd-2"].descriptors()
 
     def days(self):
         """Those that have partitions, attached or not."""
@@ -141,8 +151,8 @@ class Soak:
                        for name in ("new", "cur"))
 
     def check(self):
-        for name, program in self.running.items():
-            assert program.returncode is None, f"{name} ended by itself:\n{program.text()}"
+        for role, program in self.running.items():
+            assert program.returncode is None, f"{role} ended by itself:\n{program.text()}"
 
 
 @pytest.fixture
@@ -207,8 +217,8 @@ def run_for(soak, account, samples, senders):
             account.look_twice()
             behind, before = account.look_at_the_border()
             gone, alive = gone + behind, alive + before
-            for name, program in soak.running.items():
-                samples.look_at_program(program, now - soak.begun[name])
+            samples.look_at_programs({program: now - soak.begun[role]
+                                      for role, program in soak.running.items()})
             samples.look_at_spool(soak.spool)
             if first_days[0] not in soak.days():
                 samples.add("database", soak.database.value(
@@ -239,7 +249,7 @@ def test_soak(tally_of, programs, clock, quick_cluster, traffic, directory, capf
                            rate=rate),
                    traffic("slow", directory / "slow", address=to, clients=SLOW_CLIENTS, first=0,
                            pause=SLOW_PAUSE, bytes=max(1, round(60 / turns)))]
-        wait_for(lambda: soak.running["smtpd"].descriptors() > SLOW_CLIENTS, "they connect")
+        wait_for(lambda: soak.connections() > SLOW_CLIENTS, "they connect")
         gone, alive = run_for(soak, account, samples, senders)
         counts = [sender.end() for sender in senders]
         settle(soak, account)
@@ -255,7 +265,7 @@ def test_soak(tally_of, programs, clock, quick_cluster, traffic, directory, capf
               f"restarts {soak.restarts}\n{samples.summary()}")
     assert gone and alive and still
     assert account.expired_unseen <= account.found / 2
-    assert counts[1]["connected"] >= SLOW_CLIENTS / 2
+    assert counts[1]["crowded"] >= counts[1]["turns"] / 2
     assert samples.growth() == []
 
 

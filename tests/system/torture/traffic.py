@@ -226,13 +226,16 @@ class Slow:
 
 def send_slowly(plan, over, book, counts):
     """All of them in turn, so that each says something every `pause` seconds."""
+    counts |= {"turns": 0, "crowded": 0}
     clients = [Slow(at, plan, book, counts) for at in range(plan["clients"])]
     chance = random.Random(1)
     while not over.is_set():
         began = time.monotonic()
         for client in clients:
             client.turn(hasty=chance.random() < 0.01)
-        counts["connected"] = sum(client.socket is not None for client in clients)
+        connected = sum(client.socket is not None for client in clients)
+        counts["turns"] += 1
+        counts["crowded"] += connected >= len(clients) / 2
         over.wait(max(0.01, plan["pause"] - (time.monotonic() - began)))
     return []
 
