@@ -103,8 +103,9 @@ def test_s6_keeps_the_port(service):
     for what in ("STORE", "RETRIEVE"):
         (rule / f"env/S6_FDHOLDER_{what}_REGEX").write_text("^smtp$\n")
     script(keeper / "run",
-           f"( until {directory}/listen-on 127.0.0.1 {port} s6-fdholder-store s smtp\n"
-           "do sleep 1; done & )\n"
+           "( for try in 1 2 3 4 5\n"
+           f"do {directory}/listen-on 127.0.0.1 {port} s6-fdholder-store s smtp && break\n"
+           "sleep 1; done & )\n"
            "exec s6-fdholder-daemon -i rules s\n")
     (directory / "socket").write_text(f"s6-fdholder-retrieve {keeper}/s smtp\n")
     with supervised("s6-svscan", str(directory.parent), env={"PATH": without_runit(scratch)}):
