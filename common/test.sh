@@ -32,11 +32,11 @@ system_count() { # a word of pytest's last line
 }
 
 # The interpreter is Debian's, for which the packages are: the first in PATH may be another. A test
-# mostly waits, for a disk or a clock, so there is a file of them at a time for every core and one more;
+# mostly waits, for a disk or a clock, so there is a file of them at a time for every core and two more;
 # each has its own PostgreSQL, and more than four would only wait for one disk.
 system_run() {
     local said code last bad workers
-    workers=$(($(nproc) + 1))
+    workers=$(($(nproc) + 2))
     if [ "$workers" -gt 4 ]; then workers=4; fi
     said=$(mktemp)
     /usr/bin/python3 -m pytest -rfEs -p no:cacheprovider -n "$workers" --dist loadfile "$1" | tee "$said"

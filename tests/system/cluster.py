@@ -11,6 +11,7 @@ import glob
 import itertools
 import os
 import pathlib
+import random
 import shutil
 import signal
 import socket
@@ -51,10 +52,15 @@ def binaries():
 
 
 def free_port():
-    """A port nobody listens on just now; who uses it must be ready to try another."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port nobody listens on just now, and none of those that the kernel gives to connections by
+    itself, of which there may be thousands; who uses it must be ready to try another."""
+    with open("/proc/sys/net/ipv4/ip_local_port_range", encoding="ascii") as numbers:
+        end = max(int(numbers.read().split()[0]), 20_000)
+    while True:
+        port = random.SystemRandom().randrange(10_000, end)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("0.0.0.0", port))
+            return port
 
 
 def short_directory(prefix):

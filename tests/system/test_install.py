@@ -192,7 +192,7 @@ def test_the_service_directory_serves_s6(service):
     supervisor = subprocess.Popen(["s6-svscan", str(directory.parent)], start_new_session=True,
                                   stdin=subprocess.DEVNULL, env={"PATH": without_runit(directory.parents[1])})
     try:
-        wait_for(lambda: (directory / "supervise/control").exists(), "s6 supervises smtpd")
+        wait_for(lambda: (directory / "supervise/status").exists(), "s6 supervises smtpd")
         subprocess.run(["s6-svwait", "-U", "-t", "60000", str(directory)], check=True, timeout=90)
         check_running(directory, port)
     finally:

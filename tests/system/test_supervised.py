@@ -109,7 +109,7 @@ def test_s6_keeps_the_port(service):
            "exec s6-fdholder-daemon -i rules s\n")
     (directory / "socket").write_text(f"s6-fdholder-retrieve {keeper}/s smtp\n")
     with supervised("s6-svscan", str(directory.parent), env={"PATH": without_runit(scratch)}):
-        wait_for((directory / "supervise/control").exists, "s6 supervises smtpd")
+        wait_for((directory / "supervise/status").exists, "s6 supervises smtpd")
         run("s6-svwait", "-U", "-t", "60000", directory)
         post = restart(directory, port, s6_restart)
         assert f"event=listening address=127.0.0.1:{port} inherited=1" in log_of(directory)
@@ -200,7 +200,7 @@ def test_relay_under_s6_with_the_password_in_a_file_of_root(relay_service, smart
     password.chmod(0o400)
     scratch = relay_service.parents[1]  # noqa: F811
     with supervised("s6-svscan", str(relay_service.parent), env={"PATH": without_runit(scratch)}):
-        wait_for((relay_service / "supervise/control").exists, "s6 supervises relay")
+        wait_for((relay_service / "supervise/status").exists, "s6 supervises relay")
         run("s6-svwait", "-U", "-t", "60000", relay_service)
         check_relays(relay_service, smarthost)
     wait_for(lambda: program_of(relay_service, "relay") is None, "relay ends with its supervisor")

@@ -152,7 +152,7 @@ def test_deadlock(tally_of, box, database):
                 # Granted once storer has let go of it.
                 cursor.execute("LOCK TABLE messages IN ACCESS EXCLUSIVE MODE")
             box.drained()
-            assert troubles(box, "40P01") > before
+            wait_for(lambda: troubles(box, "40P01") > before, "storer says so")
             tally.did()
         box.compare(tally, database)
 
