@@ -132,7 +132,9 @@ int commit_open(struct commit *commit, const struct spool *spool)
     }
     struct commit_queue *store = &commit->queues[QUEUE_STORE],
                         *relay = &commit->queues[QUEUE_RELAY];
-    if (relay->sync_descriptor >= 0 && same_file_system(spool, QUEUE_STORE, QUEUE_RELAY)) {
+    /* There is one to share only where both have the same method. */
+    if (store->sync_descriptor >= 0 && relay->sync_descriptor >= 0 &&
+        same_file_system(spool, QUEUE_STORE, QUEUE_RELAY)) {
         close(relay->sync_descriptor);
         relay->sync_descriptor = store->sync_descriptor;
     }

@@ -174,21 +174,44 @@ static void what_is_acknowledged_is_whole(void **state)
     }
 }
 
-/* Without a method there is nothing to promise by. */
+/* Without a method there is nothing to promise by, and syncfs(2) is none without a descriptor. */
+static void check_methods(const struct commit *commit)
+{
+    for (int queue = 0; queue < QUEUE_COUNT; queue++) {
+        const struct commit_queue *how = &commit->queues[queue];
+        assert_int_equal(how->method == COMMIT_SYNCFS, how->sync_descriptor >= 0);
+        assert_true(how->sync_descriptor < 0 || fcntl(how->sync_descriptor, F_GETFD) >= 0);
+    }
+}
+
 static void commits_are_prepared_or_refused(void **state)
 {
     struct scratch *scratch = *state;
 
     FAILING_EACH (at) {
         struct commit commit;
+        const struct commit_queue *store = &commit.queues[QUEUE_STORE],
+                                  *relay = &commit.queues[QUEUE_RELAY];
         int error;
         failing_arm(at, EIO);
         error = commit_open(&commit, &scratch->spool);
-        if (!failing_disarm())
+        if (!failing_disarm()) {
             assert_int_equal(error, 0);
-        else if (error == 0 && strcmp(failing.struck, "uname") == 0)
-            assert_true(commit.queues[QUEUE_STORE].method == COMMIT_FSYNC ||
-                        commit.queues[QUEUE_RELAY].method == COMMIT_FSYNC);
+            assert_int_equal(store->method, relay->method);
+            assert_int_equal(store->sync_descriptor, relay->sync_descriptor);
+        } else if (strcmp(failing.struck, "uname") == 0) {
+            /* Of a kernel that does not tell what it is nothing is believed. */
+            assert_int_equal(error, 0);
+            assert_true(store->method == COMMIT_FSYNC || relay->method == COMMIT_FSYNC);
+        } else if (error == 0) {
+            /* Whether both are on one file system may stay unknown: then each has its own flush. */
+            assert_string_equal(failing.struck, "fstat");
+            assert_int_not_equal(store->sync_descriptor, relay->sync_descriptor);
+        } else {
+            assert_int_equal(error, EIO);
+        }
+        if (error == 0)
+            check_methods(&commit);
         commit_close(&commit);
     }
 }
