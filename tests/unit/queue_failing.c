@@ -8,6 +8,8 @@
 #include "queue/retire.h"
 #include "queue/scanner.h"
 
+#include <limits.h>
+
 enum { BODY = 40000 };
 
 static char body[BODY];
@@ -299,18 +301,41 @@ static void a_file_that_ends_early_is_an_error(void **state)
 
 /* Setting aside. */
 
+/* How many in failed/ are a message's, each by a name of its own and with its reason: one that could
+ * not be told to be free was passed over. */
+static int set_aside_as(const struct scratch *scratch, const char *id)
+{
+    char path[128], reason[NAME_MAX + 8];
+    const struct dirent *entry;
+    int count = 0;
+    DIR *failed;
+
+    snprintf(path, sizeof path, "%s/store/failed", scratch->path);
+    failed = opendir(path);
+    assert_non_null(failed);
+    while ((entry = readdir(failed)) != NULL) {
+        size_t length = strlen(entry->d_name);
+        if (strncmp(entry->d_name, id, ID_LENGTH) != 0 ||
+            strcmp(entry->d_name + length - strlen(".reason"), ".reason") == 0)
+            continue;
+        snprintf(reason, sizeof reason, "%s.reason", entry->d_name);
+        assert_true(scratch_exists(scratch, QUEUE_FAILED, reason));
+        count++;
+    }
+    closedir(failed);
+    return count;
+}
+
 static void a_message_is_in_new_or_in_failed_with_its_reason(void **state)
 {
     struct scratch *scratch = *state;
     static const int errors[] = {EIO, ENOSPC, EINVAL, EACCES, FAILING_SHORT};
-    char reason[ID_SIZE + 8];
 
     for (size_t i = 0; i < sizeof errors / sizeof *errors; i++) {
         FAILING_EACH (at) {
             char id[ID_SIZE];
             int error;
             message_put(scratch, id, body, BODY);
-            snprintf(reason, sizeof reason, "%s.reason", id);
             failing_arm(at, errors[i]);
             error = retire_set_aside(&scratch->spool, QUEUE_STORE, QUEUE_NEW, id, "why");
             failing_disarm();
@@ -320,10 +345,7 @@ static void a_message_is_in_new_or_in_failed_with_its_reason(void **state)
                     retire_set_aside(&scratch->spool, QUEUE_STORE, QUEUE_NEW, id, "why"), 0);
             }
             assert_false(scratch_exists(scratch, QUEUE_NEW, id));
-            if (failing.struck == NULL || strcmp(failing.struck, "faccessat") != 0) {
-                assert_true(scratch_exists(scratch, QUEUE_FAILED, id));
-                assert_true(scratch_exists(scratch, QUEUE_FAILED, reason));
-            }
+            assert_int_equal(set_aside_as(scratch, id), 1);
         }
     }
 }
@@ -393,7 +415,8 @@ static void an_error_ends_a_look_and_not_the_next(void **state)
         if (!failing_disarm())
             assert_int_equal(found, 3);
         assert_true(found <= 3);
-        /* Nobody knows whether it was replaced: a watcher opens it again then, which harms nothing. */
+        /* What could not be looked at is taken for what it was: a watcher would open it again. */
+        assert_false(scanner.replaced);
         assert_int_equal(look(&scanner), 3);
         assert_false(scanner.replaced);
         scanner_stop(&scanner);
