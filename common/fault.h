@@ -13,8 +13,9 @@
  *     FAULT_POINTS=POINT:ACTION[:PASSES],...   behind so many passes (0), and once
  *     FAULT_HITS=FILE                          gets a line for each pass; `!POINT` when it is struck
  *
- * ACTION is `kill`; the number of an error, for what the call would have returned; or `short`, at a
- * length. At NAME.after an error is told of what was done. */
+ * ACTION is `kill`; the number of an error, for what the call would have returned, at a step; or
+ * `short`, at a length. At NAME.after an error is told of what was done. A program that has no such
+ * point, or could do nothing of that kind there, does not start: 78. */
 #ifndef COMMON_FAULT_H
 #define COMMON_FAULT_H
 

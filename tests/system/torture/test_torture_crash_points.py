@@ -17,7 +17,7 @@ from crash_reaper import ReaperBench
 from crash_relay import RelayBench
 from crash_smtpd import SmtpdBench
 from crash_storer import StorerBench
-from programs import BUILD, Programs
+from programs import BUILD, Programs, environment
 from size import pick
 
 pytestmark = pytest.mark.deadline(3000)
@@ -126,6 +126,26 @@ def test_reaper(faulty, tally_of, cluster):
         reached = crash(lambda: ReaperBench(faulty, cluster), tally,
                         pick(5, 30, None))
     check_reached(faulty, "reaper", reached)
+
+
+@pytest.mark.parametrize("plan, understood", [
+    ("aside.write.before:5", True), ("aside.write.after:kill:3", True),
+    ("aside.write.length:short:0,aside.write.after:kill", True), ("storer.stored:kill", True),
+    ("aside.write.before", False), ("aside.write.before:", False), ("aside.write.before:0", False),
+    ("aside.write.before:-5", False), ("aside.write.before:5x", False),
+    ("aside.write.before:killed", False), ("aside.write.before:99999", False),
+    ("aside.write.before:5:", False), ("aside.write.before:5:-1", False),
+    ("aside.write.before:5:1x", False), ("aside.write.before:5:1:1", False),
+    ("aside.write.before:short", False), ("aside.write.length:5", False),
+    ("storer.stored:short", False), ("storer.stored:5", False),
+    ("aside.write:kill", False), ("aside.write.before.:5", False), ("sweep.remove.before:5", False),
+    ("aside.write.before:5,nothing:kill", False), (",", False)])
+def test_a_plan_without_effect_is_refused(faulty, plan, understood):
+    """Who is told what he cannot do must not pass for one who was struck."""
+    done = subprocess.run([faulty / "storer", "--help"], env=environment({"FAULT_POINTS": plan}),
+                          stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    assert done.returncode == (0 if understood else 78)
+    assert ("event=fault_plan_bad" in done.stderr) != understood
 
 
 @pytest.mark.parametrize("program", points.PROGRAMS)
