@@ -45,8 +45,7 @@ class StorerBench(FlowBench):
             self.settle(storer, self._is_empty)
         self.finish(storer)
         again = programs.storer(self.spool, self.database, **settings)
-        wait_for(lambda: not self.spool.new() and not self.spool.cur(),
-                 "new/ and cur/ are empty")
+        wait_for(self._is_empty, "new/ and cur/ are empty")
         # The last files are gone before they are done with.
         again.stop()
         for text in differences(self.database, acknowledged):
@@ -82,8 +81,7 @@ class StorerBench(FlowBench):
         return files
 
     def _is_empty(self):
-        """What is in cur/ is looked at once, when storer starts: an error there may leave it."""
-        return not self.spool.new()
+        return not self.spool.new() and not self.spool.cur()
 
     def _compare_aside(self, aside):
         failed = self.spool.failed()
