@@ -5,6 +5,7 @@ for a program whose power is to be cut afterwards; and the clock by which it not
 import contextlib
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import tempfile
@@ -38,8 +39,6 @@ def in_memory():
 
 def compile(directory):
     """Compiles the recorder and the witness into a directory."""
-    if not os.path.exists(f"{FUSE}/fuse.h"):
-        pytest.skip("no libfuse3-dev: no disk of our own, so no power is cut")
     compiler = os.environ.get("CC", "cc")
     for target, options in (("recorder", [f"-I{FUSE}", "-lfuse3"]),
                             ("witness.so", ["-shared", "-fPIC"])):
@@ -48,14 +47,67 @@ def compile(directory):
                        check=True)
 
 
+# What there is to say where it is not for us to mount, or the kernel cannot.
+NOT_HERE = re.compile(r"not permitted|permission denied|superuser|unknown filesystem type"
+                      r"|no such (file|device)", re.I)
+
+
+def probe(what, *command, **options):
+    """Runs a command that has nothing to do with what is tried: when it is not permitted, the test
+    is skipped. That anything else goes wrong is a failure; returns what it said."""
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                          env=os.environ | {"LC_ALL": "C"}, **options)
+    if done.returncode != 0:
+        assert NOT_HERE.search(done.stderr), f"{what}: {done.stderr}"
+        pytest.skip(f"may not {what}, so no power is cut: {done.stderr.strip()}")
+    return done.stdout.strip()
+
+
 def permitted():
-    """Skips where such a disk cannot be had."""
+    """Skips where such a disk cannot be had: by mounts that are plain, and those of nobody."""
     if os.geteuid() != 0:
         pytest.skip("not root: may not mount, so no power is cut")
-    if not os.path.exists("/dev/fuse"):
-        pytest.skip("no /dev/fuse: no disk of our own, so no power is cut")
-    if not os.path.exists("/dev/loop-control"):
-        pytest.skip("no loop devices: no file system on a disk of our own, so no power is cut")
+    for device in ("/dev/fuse", "/dev/loop-control"):
+        if not os.path.exists(device):
+            pytest.skip(f"no {device}: no disk of our own, so no power is cut")
+    with tempfile.TemporaryDirectory(prefix="mayfly-probe-", dir="/var/tmp") as directory:
+        probe_fuse(directory)
+        probe_loop(directory)
+
+
+def probe_fuse(point):
+    try:
+        server = os.open("/dev/fuse", os.O_RDWR)
+    except OSError as error:
+        pytest.skip(f"no FUSE here, so no power is cut: {error}")
+    try:
+        probe("mount a FUSE file system", "mount", "-i", "-t", "fuse", "-o",
+              f"fd={server},rootmode=40000,user_id=0,group_id=0", "probe", point,
+              pass_fds=[server])
+        run("umount", "-l", point)
+    finally:
+        os.close(server)
+
+
+def probe_loop(directory):
+    image, point = f"{directory}/image", f"{directory}/point"
+    os.mkdir(point)
+    with open(image, "wb") as file:
+        file.truncate(1 << 20)
+    made = run(*MAKE["ext4"][1], image)
+    assert made.returncode == 0, made.stderr
+    device = probe("have a loop device", "losetup", "--find", "--show", image)
+    try:
+        probe("mount ext4 on a loop device", "mount", "-t", "ext4", device, point)
+        run("umount", point)
+    finally:
+        run("losetup", "--detach", device)
+
+
+def is_known(kind):
+    """Whether the kernel has a file system; one that it loads as a module it has once it was asked
+    for."""
+    return kind in pathlib.Path("/proc/filesystems").read_text().split()
 
 
 class RecordedDisk:
@@ -63,7 +115,6 @@ class RecordedDisk:
     `log`; `notes`. While it is mounted the file system is at `point`."""
 
     def __init__(self, kind, tools):
-        permitted()
         self.kind = kind
         self.tools = tools
         self.directory = in_memory()
@@ -91,8 +142,6 @@ class RecordedDisk:
         mebibytes, command = MAKE[self.kind]
         with open(self.image, "wb") as file:
             file.truncate(mebibytes << 20)
-        if shutil.which(command[0], path="/sbin:/usr/sbin:/usr/bin:/bin") is None:
-            pytest.skip(f"no {command[0]}: no power is cut under {self.kind}")
         made = run(*command, str(self.image))
         assert made.returncode == 0, made.stderr
         run("fallocate", "--dig-holes", str(self.image))  # the zeroes of an empty journal
@@ -110,8 +159,7 @@ class RecordedDisk:
         self._mounts.callback(self._end_recorder, served)
         wait_for(lambda: os.path.ismount(served) or self.recorder.poll() is not None,
                  "the recorded disk is there")
-        if self.recorder.poll() is not None:
-            pytest.skip(f"may not mount a FUSE file system: {self.recorder.stderr.read().strip()}")
+        assert self.recorder.poll() is None, self.recorder.stderr.read()
 
     def _end_recorder(self, served):
         run("fusermount3", "-u", "-z", str(served))
@@ -125,8 +173,9 @@ class RecordedDisk:
     def _mount(self):
         done = run("mount", "-t", self.kind, "-o", "loop", str(self.directory / "served" / "disk"),
                    str(self.point))
-        if done.returncode != 0:
-            pytest.skip(f"may not mount {self.kind} on a loop device: {done.stderr.strip()}")
+        if done.returncode != 0 and not is_known(self.kind):
+            pytest.skip(f"a kernel without {self.kind}, so no power is cut: {done.stderr.strip()}")
+        assert done.returncode == 0, done.stderr
         self._mounts.callback(self._unmount)
         self.point.chmod(0o755)
 
