@@ -14,7 +14,8 @@ from load import DIFFERENCES
 from spool import uuid7_milliseconds
 from traffic import AWAY, RECORD, letter_of
 
-BATCH = 4000
+BATCH = 3000
+PENDING_MOST = 10_000
 SAMPLE = 200
 
 LOOK = """
@@ -58,14 +59,15 @@ class Account:
         self.books[book] = 0
 
     def _read_books(self):
+        """Some of each, so that none has to wait for another; the rest is in the file."""
+        if len(self.pending) >= PENDING_MOST:
+            return
         for path, at in self.books.items():
-            if len(self.pending) >= BATCH:
-                return  # the rest is in the file
             if not path.exists():
                 continue
             with open(path, "rb") as file:
                 file.seek(at)
-                octets = file.read((BATCH - len(self.pending)) * RECORD.size)
+                octets = file.read(BATCH * RECORD.size)
             octets = octets[:len(octets) // RECORD.size * RECORD.size]
             self.books[path] = at + len(octets)
             for id, number in RECORD.iter_unpack(octets):

@@ -20,7 +20,9 @@ LEAST_LOOKS = 12
 BOUNDS = {
     "memory": (max, 1.5, 8 * MIB),           # private bytes of a program
     "descriptors": (max, 1.25, 40),          # of a program
-    "database": (max, 1.6, 32 * MIB),        # bytes, from the first partition that went on
+    # From the first partition that went on.
+    "days with partitions": (max, 1.0, 1),
+    "database": (min, 1.25, 1024),           # bytes, for each message that is in it
     "spool files": (min, 1.0, 400),          # in tmp/, new/, cur/: what is left when all goes well
     "spool bytes": (min, 1.0, 4 * MIB),
 }

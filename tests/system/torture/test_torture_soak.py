@@ -65,6 +65,7 @@ class Soak:
         self.running = {}
         self.begun = {}
         self.runs = 0
+        self.bytes_empty = self.bytes_on_disk()
         self.deck = []
         self.restarts = {}
         for role in ROLES:
@@ -79,7 +80,8 @@ class Soak:
             shared |= self.sink.settings()
         return shared | {
             "smtpd": {"SMTPD_LISTEN": f"127.0.0.1:{self.port}", "SMTPD_REUSEPORT": 1,
-                      "SMTPD_DOMAINS": STORED, "SMTPD_HOSTNAME": "mayfly.example", "SMTPD_RELAY_CLIENTS": "127.0.0.0/8"},
+                      "SMTPD_DOMAINS": STORED, "SMTPD_HOSTNAME": "mayfly.example",
+                      "SMTPD_RELAY_CLIENTS": "127.0.0.0/8"},
             "storer": {"STORER_RESCAN": 5},
             "reaper": {"REAPER_INTERVAL": 1, "REAPER_RETENTION": RETENTION},
             "relay": {"SMTPD_HOSTNAME": f"run{self.runs}.example", "SMTPD_DOMAINS": STORED,
@@ -118,6 +120,15 @@ class Soak:
             "SELECT DISTINCT right(relname::text, 8) FROM pg_class"
             " WHERE relkind = 'r' AND relname ~ '^(messages|deliveries)_[0-9]{8}$' ORDER BY 1")
         return [day for day, in rows]
+
+    def bytes_on_disk(self):
+        return self.database.value("SELECT pg_database_size(current_database())")
+
+    def bytes_a_message(self):
+        """What the database takes on the disk for each that it has: how many come depends on the
+        machine, which may have other things to do."""
+        return ((self.bytes_on_disk() - self.bytes_empty) //
+                max(1, self.database.value("SELECT count(*) FROM messages")))
 
     def first_day(self):
         """The earliest that may have mail which is not expired."""
@@ -220,9 +231,10 @@ def run_for(soak, account, samples, senders):
             samples.look_at_programs({program: now - soak.begun[role]
                                       for role, program in soak.running.items()})
             samples.look_at_spool(soak.spool)
-            if first_days[0] not in soak.days():
-                samples.add("database", soak.database.value(
-                    "SELECT pg_database_size(current_database())"))
+            days = soak.days()
+            if first_days[0] not in days:
+                samples.add("days with partitions", len(days))
+                samples.add("database", soak.bytes_a_message())
             assert not soak.stale(), f"left in tmp/: {soak.stale()}"
         account.look()
         soak.check()
