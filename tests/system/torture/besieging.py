@@ -20,9 +20,13 @@ def library():
 
 
 @pytest.fixture
-def besiege(programs, spool, library, tmp_path):
+def besiege(programs, spool, library, tmp_path, capfd):
     """A function that makes a siege of a class, for a tally."""
+    def say(text):
+        with capfd.disabled():
+            print("\n" + text, flush=True)
+
     def begin(kind, tally, in_spool=None, **what):
-        return kind(programs, in_spool or spool, library, tmp_path, tally, **what)
+        return kind(programs, in_spool or spool, library, tmp_path, tally, say, **what)
 
     return begin

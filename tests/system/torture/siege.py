@@ -65,7 +65,8 @@ class Siege:
     reach_seconds = 3     # within which work that flows makes every call again
     watch_seconds = 1.3   # in which what is done every second is done
 
-    def __init__(self, programs, spool, library, directory, tally):
+    def __init__(self, programs, spool, library, directory, tally, say=print):
+        self.say = say
         self.programs = programs
         self.spool = spool
         self.tally = tally
@@ -73,7 +74,8 @@ class Siege:
         self.board = strike.Board(library, directory / f"{self.name}-board", spool.path)
         self.program = None
         self.wrong = []      # besides what became of the mail
-        self.missed = []     # strikes at calls that were not made again
+        self.struck = set()  # places, and what else, that a strike has come to
+        self.missed = []     # strikes at calls that were not made again: (at what, told)
         self.chance = random.Random(5)
 
     # For those who derive
@@ -176,11 +178,20 @@ class Siege:
         time.sleep(self.watch_seconds)
         return self.board.places()
 
-    def count(self, reached, told):
+    def count(self, reached, at, told):
         if reached:
             self.tally.did()
+            self.struck.add(at)
         else:
-            self.missed.append(str(told))
+            self.missed.append((at, str(told)))
+
+    def strike_each(self, some, strike_one):
+        """And once more where a place was not come by at all."""
+        for planned in some:
+            strike_one(planned)
+        for planned in {planned.place.bare(): planned for planned in some}.values():
+            if planned.place.bare() not in self.struck:
+                strike_one(planned)
 
     # Once
 
@@ -201,7 +212,7 @@ class Siege:
                 wait_for(lambda: self.program.returncode is not None, "it is dead", 3)
         self.board.lift()
         self.revive(planned, (-signal.SIGABRT,) if deadly else ())
-        self.count(reached, planned)
+        self.count(reached, planned.place.bare(), planned)
         self.settle()
         if reached and self.has_to_complain(planned) and self.complaints() == before:
             self.tally.lost(f"{planned}: all was acknowledged that it was needed for")
@@ -216,15 +227,15 @@ class Siege:
 
     def strike_lastingly(self, planned, window=0.5):
         """The fault stays, and the program has to bear with it; then it is over."""
-        self.bear(str(planned), window, lambda: self.board.strike(planned.place, planned.error,
-                                                                  FOREVER))
+        self.bear(planned.place.bare(), str(planned), window,
+                  lambda: self.board.strike(planned.place, planned.error, FOREVER))
 
     def strike_spool(self, calls, error, window=0.5):
         """All of the spool fails at once, as a disk does."""
-        self.bear(f"the whole spool: {error}", window,
-                  lambda: self.board.strike_spool(calls, error))
+        told = f"the whole spool: {error}"
+        self.bear(told, told, window, lambda: self.board.strike_spool(calls, error))
 
-    def bear(self, told, window, begin):
+    def bear(self, at, told, window, begin):
         begin()
         self.work(told)
         self.wait_struck(self.reach_seconds)
@@ -237,7 +248,7 @@ class Siege:
         reached = self.board.struck > 0
         self.board.lift()
         self.revive(told)
-        self.count(reached, told)
+        self.count(reached, at, told)
         self.settle()
         self.compare()
 
@@ -284,7 +295,7 @@ class Siege:
         self.compare()
         self.revive(told)
         self.stop()
-        self.count(reached, told)
+        self.count(reached, planned.place.bare(), told)
 
     @staticmethod
     def has_ended(program):
@@ -307,17 +318,16 @@ class Siege:
         self.compare()
         places = self.watched()
         self.compare()
-        for planned in self.strikes(places, once, (*STARTING, *without)):
-            self.strike_once(planned)
-        for planned in self.lasting(places, lasting, (*STARTING, *without)):
-            self.strike_lastingly(planned)
+        self.strike_each(self.strikes(places, once, (*STARTING, *without)), self.strike_once)
+        self.strike_each(self.lasting(places, lasting, (*STARTING, *without)),
+                         self.strike_lastingly)
         on_spool = {place.call for place in places if place.kind == "spool"}
         for calls, error in ((DISK, "EIO"), (DISK_FULL, "ENOSPC")):
             if on_spool.intersection(calls):
                 self.strike_spool(calls, error)
         self.stop()
-        for planned in self.strikes(first, at_start):
-            self.strike_at_start(planned, names, objects)
+        self.strike_each(self.strikes(first, at_start),
+                         lambda planned: self.strike_at_start(planned, names, objects))
         if at_start is None:
             # Where a place is passed more than once, also in the middle.
             often = [place for place in first if first[place] > 1]
@@ -327,6 +337,11 @@ class Siege:
         return places
 
     def verdict(self):
-        """Fails with what was wrong besides what the tally knows: also when much was not struck."""
+        """Fails with what was wrong besides what the tally knows: also when something was never
+        struck, or much was not. What was not is said in any case."""
+        if self.missed:
+            self.say(f"{self.name}: not struck: " + "; ".join(told for _, told in self.missed))
         assert not self.wrong, f"{len(self.wrong)} wrong:\n" + "\n".join(self.wrong[:20])
+        never = [told for at, told in self.missed if at not in self.struck]
+        assert not never, f"never struck: {never}"
         assert len(self.missed) <= max(1, self.tally.tried / 10), f"not struck: {self.missed}"

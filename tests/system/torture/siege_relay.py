@@ -62,8 +62,11 @@ class RelaySiege(Siege):
         self.work("before the start")
 
     def work(self, told):
+        """Also with what was put off in an earlier round."""
         for size, recipients in ROUND:
             self.put_letter(size, recipients, told)
+        if self.make_due() and self.program is not None:
+            self.hurry()
 
     def work_under_fault(self, told):
         self.put_letter(300, ("c@t.example",), told)
@@ -113,11 +116,17 @@ class RelaySiege(Siege):
         return not self.spool.relay.new() or self.hurry()
 
     def done(self):
+        self.make_due()
+        return not self.spool.relay.new() and not self.spool.relay.ids("cur") or self.hurry()
+
+    def make_due(self):
+        """Returns what was put off."""
         relay = self.spool.relay
-        for id in relay.ids("cur"):
+        ids = relay.ids("cur")
+        for id in ids:
             with contextlib.suppress(FileNotFoundError):
                 os.utime(relay.directory("cur") / id, (0, 0))
-        return not relay.new() and not relay.ids("cur") or self.hurry()
+        return ids
 
     def hurry(self):
         """As an operator does who has mended something; a smarthost that was away is tried at

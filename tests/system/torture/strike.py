@@ -110,6 +110,10 @@ class Place:
         known = known.get(self.kind, ()) if isinstance(known, dict) else known
         return tuple(error for error in known if (self.library, error) not in BELIEVED)
 
+    def bare(self):
+        """The place itself, whatever it was made on: a strike does not ask."""
+        return dataclasses.replace(self, kind="")
+
     @property
     def library(self):
         return self.object.partition(".so")[0]

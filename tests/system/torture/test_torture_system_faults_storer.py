@@ -31,8 +31,7 @@ def strike_keeping(besiege, tally, cluster, known):
     siege.compare()
     places = [place for place in siege.watched() if place not in known]
     siege.compare()
-    for planned in siege.strikes(places, pick(0, 3, None), METRICS):
-        siege.strike_once(planned)
+    siege.strike_each(siege.strikes(places, pick(0, 3, None), METRICS), siege.strike_once)
     siege.stop()
     siege.verdict()
     database.drop()
