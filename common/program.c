@@ -150,7 +150,8 @@ static void release_loop(void)
         log_error("handles_left");
 }
 
-/* What a loop takes of descriptors at once: 6 in libuv 1.44. */
+/* What a loop takes of descriptors at once: 6 in libuv 1.44. tests/system/test_descriptors.py tries
+ * every limit that leaves fewer behind the three that a program has. */
 enum { LOOP_DESCRIPTORS = 8 };
 
 /* Where libuv gets none for its first pipe it aborts, without a word. */

@@ -31,6 +31,24 @@ SANITIZER = re.compile(r"AddressSanitizer|LeakSanitizer|UndefinedBehaviorSanitiz
                        r"runtime error:")
 PAIR = re.compile(r'([A-Za-z0-9_.]+)=("(?:[^"\\]|\\.)*"|[^ ]*)')
 
+# What make may be told, in the order in which it makes directories of it: {word: (a flag of the
+# compiler that it comes to, directory)}.
+VARIANTS = {"SANITIZE=1": ("-fsanitize=address,undefined", "sanitize"),
+            "SANITIZE=thread": ("-fsanitize=thread", "thread"),
+            "FAULTS=1": ("-DFAULTS", "faults"),
+            "COVERAGE=1": ("--coverage", "coverage")}
+
+
+def make_words():
+    """What make was told, of that, for the programs under test."""
+    flags = (BUILD / "flags").read_text().split()
+    return [word for word, (flag, _) in VARIANTS.items() if flag in flags]
+
+
+def made_in(words):
+    """The directory of the tree in which make builds what it is told so."""
+    return "/".join(["build", *(part for word, (_, part) in VARIANTS.items() if word in words)])
+
 
 @functools.cache
 def sanitized():

@@ -20,7 +20,7 @@ import pytest
 import tlsfiles
 from cluster import ROOT, free_port, short_directory
 from deadline import wait_for
-from programs import BUILD
+from programs import BUILD, make_words
 from smarthost import SmartHost
 
 READY = "What follows are the programs' logs."
@@ -41,15 +41,10 @@ def user_group(user):
     return subprocess.check_output(["id", "-gn", user], text=True).strip()
 
 
-# What make was told, by what it made of it.
-VARIANTS = {"-fsanitize=address,undefined": "SANITIZE=1", "-fsanitize=thread": "SANITIZE=thread",
-            "-DFAULTS": "FAULTS=1", "--coverage": "COVERAGE=1"}
-
-
 def build_options():
     """What make must be told so that it takes what the programs under test were built with."""
-    flags = (BUILD / "flags").read_text().split()
-    return ["BUILD=build", f"CC={flags[0]}", *(VARIANTS[flag] for flag in VARIANTS if flag in flags)]
+    compiler = (BUILD / "flags").read_text().split()[0]
+    return ["BUILD=build", f"CC={compiler}", *make_words()]
 
 
 def copy_tree(clone):

@@ -20,17 +20,13 @@ import threading
 import xml.etree.ElementTree
 
 from cluster import ROOT, short_directory
-from programs import BUILD
+from programs import made_in, make_words
 
 PATCHES = ROOT / "tests" / "mutants"
 # What a patch may change: a mutant of the tests would be no mutant of Mayfly.
 FOLDERS = ("common", "queue", "smtpd", "storer", "reaper", "relay", "sql")
 BUILD_SECONDS = 600
 TRY_SECONDS = 600
-
-# What `make` is to be told so that it builds again what was built.
-VARIANTS = {"build": (), "build/sanitize": ("SANITIZE=1",), "build/thread": ("SANITIZE=thread",),
-            "build/faults": ("FAULTS=1",), "build/coverage": ("COVERAGE=1",)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,9 +98,8 @@ class Workshop:
     def __init__(self):
         self.directory = short_directory("mayfly-mutants-")
         self.sound = self.directory / "sound"
-        self.variant = str(BUILD.relative_to(ROOT)) if BUILD.is_relative_to(ROOT) else "build"
-        if self.variant not in VARIANTS:
-            self.variant = "build"
+        self.words = make_words()
+        self.variant = made_in(self.words)
         self.running = set()
         self.lock = threading.Lock()
         ignore = shutil.ignore_patterns(".git", "build", "__pycache__", "corpus", ".hypothesis")
@@ -161,7 +156,7 @@ class Workshop:
         words = flags.read_text().split() if flags.exists() else []
         compiler = list(itertools.takewhile(lambda word: not word.startswith("-"), words))
         units = [f"{self.variant}/tests/{catcher}" for catcher in catchers if is_unit(catcher)]
-        return self.run(tree, "make", "--no-print-directory", *VARIANTS[self.variant], "all", *units,
+        return self.run(tree, "make", "--no-print-directory", *self.words, "all", *units,
                         *([f"CC={' '.join(compiler)}"] if compiler else []),
                         seconds=BUILD_SECONDS)
 

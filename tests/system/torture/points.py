@@ -13,27 +13,26 @@ import re
 import subprocess
 
 from cluster import ROOT
-from programs import BUILD, Programs
+from programs import Programs, made_in, make_words
 
 PROGRAMS = ("smtpd", "storer", "relay", "reaper")
 SECTION = "fault_points"
 
-# The build whose programs are tried, and how that with points is made beside it.
-VARIANTS = {"sanitize": ("SANITIZE=1", "build/sanitize/faults"),
-            "thread": ("SANITIZE=thread", "build/thread/faults")}
 NOT_FOR_MAKE = {"MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "BUILD", "SANITIZE", "FAULTS",
                 "COVERAGE"}
 
 
 def build():
-    """Makes the programs with points, unless they are there and new; returns their directory.
+    """Makes the programs with points beside those that are under test, in the same way but that
+    nobody looks for counters in them; unless they are there and new. Returns their directory.
     Several sessions at once make them once."""
-    setting, directory = VARIANTS.get(BUILD.name, ("SANITIZE=", "build/faults"))
+    words = [*(word for word in make_words() if word.startswith("SANITIZE=")), "FAULTS=1"]
+    directory = made_in(words)
     environment = {name: text for name, text in os.environ.items() if name not in NOT_FOR_MAKE}
     (ROOT / directory).mkdir(parents=True, exist_ok=True)
     with open(ROOT / directory / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        made = subprocess.run(["make", "-s", f"-j{os.cpu_count()}", setting, "FAULTS=1", "all"],
+        made = subprocess.run(["make", "-s", f"-j{os.cpu_count()}", *words, "all"],
                               cwd=ROOT, env=environment, stdin=subprocess.DEVNULL,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert made.returncode == 0, made.stdout
