@@ -50,8 +50,8 @@ class Account:
         self.tally = tally
         self.books = {}      # path of what a sender writes: how far it was read
         self.pending = {}    # id: number, acknowledged and not yet seen in the database
-        self.seen_path = directory / "seen"
-        self.seen = open(self.seen_path, "wb")
+        self.known_path = directory / "known"
+        self.known = open(self.known_path, "wb")
         self.found = self.expired_unseen = 0
         self.chance = random.Random(1)
 
@@ -97,13 +97,15 @@ class Account:
             if there:
                 if not whole or not addressed:
                     self.tally.altered(f"{id}, letter {number}: bytes {whole}, people {addressed}")
-                self._saw(id, number)
+                self.found += 1
+                self.tally.did()
+                self._settle(id, number)
             elif born(id) + self.retention < now:
                 self.expired_unseen += 1
-                self._saw(id, number)
+                self._settle(id, number)
             elif id not in waiting:
                 self.tally.lost(f"{id}, letter {number}: neither in the spool nor in the database")
-                self._saw(id, number)
+                self._settle(id, number)
 
     def _rows(self):
         wanted = []
@@ -122,11 +124,9 @@ class Account:
         connection.close()
         return rows
 
-    def _saw(self, id, number):
+    def _settle(self, id, number):
         del self.pending[id]
-        self.seen.write(RECORD.pack(uuid.UUID(id).bytes, number))
-        self.found += 1
-        self.tally.did()
+        self.known.write(RECORD.pack(uuid.UUID(id).bytes, number))
 
     # No more than once
 
@@ -143,9 +143,9 @@ class Account:
     # Until it expires, and not after
 
     def records(self):
-        """Every one that was seen: (id, number)."""
-        self.seen.flush()
-        with open(self.seen_path, "rb") as file:
+        """Every one whose fate is known: (id, number)."""
+        self.known.flush()
+        with open(self.known_path, "rb") as file:
             while octets := file.read(RECORD.size * 4096):
                 for id, number in RECORD.iter_unpack(octets):
                     yield str(uuid.UUID(bytes=id)), number
@@ -153,11 +153,11 @@ class Account:
     def _some_between(self, first, last):
         """Up to SAMPLE ids of letters that were received between two moments, of those that were
         found at about that time: they stand nearly in the order of their ids."""
-        self.seen.flush()
-        count = os.path.getsize(self.seen_path) // RECORD.size
+        self.known.flush()
+        count = os.path.getsize(self.known_path) // RECORD.size
         if count == 0:
             return []
-        with open(self.seen_path, "rb") as file, \
+        with open(self.known_path, "rb") as file, \
                 mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as octets:
             def id_at(place):
                 return str(uuid.UUID(bytes=octets[place * RECORD.size:place * RECORD.size + 16]))

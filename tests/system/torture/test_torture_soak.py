@@ -41,6 +41,10 @@ SAMPLE_EACH = min(max(SECONDS / 120, 0.2), 5)
 
 DRAIN_SECONDS = 240
 
+# Of what is seen as many may expire before somebody looks: where days are seconds, it is a matter of
+# one busy moment.
+UNSEEN = size.pick(0.5, 0.5, 0.05)
+
 pytestmark = pytest.mark.deadline(900 + 4 * SECONDS)
 
 
@@ -271,12 +275,12 @@ def test_soak(tally_of, programs, clock, quick_cluster, traffic, directory, capf
                   if number < SLOW and number % RELAYED_EACH == 0)
     with capfd.disabled():
         print(f"\n{SECONDS:.0f} s, {clock.passed() / DAY:.1f} days; limit {limit:.0f}/s, sent at "
-              f"{rate:.0f}/s: {counts[0]}; slow: {counts[1]}; {account.found} accounted for, "
+              f"{rate:.0f}/s: {counts[0]}; slow: {counts[1]}; {account.found} seen, "
               f"{account.expired_unseen} expired before they were seen, {still} there at the end, "
               f"looked at {gone} behind and {alive} before their end; {sink.again} relayed again; "
               f"restarts {soak.restarts}\n{samples.summary()}")
     assert gone and alive and still
-    assert account.expired_unseen <= account.found / 2
+    assert account.expired_unseen <= account.found * UNSEEN
     assert counts[1]["crowded"] >= counts[1]["turns"] / 2
     assert samples.growth() == []
 
