@@ -35,7 +35,8 @@ def need(*tools):
 def make(*words):
     """A make to its end, on every core; returns what it said."""
     environment = {name: text for name, text in os.environ.items()
-                   if name not in ("MAKEFLAGS", "MAKELEVEL", "MAYFLY_BUILD")}
+                   if name not in ("MAKEFLAGS", "MAKELEVEL", "MAYFLY_BUILD", "TORTURE",
+                                   "TORTURE_TABLE")}
     done = subprocess.run(["make", "--no-print-directory", f"-j{CORES}", *words], cwd=ROOT,
                           env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, text=True, timeout=SECONDS)
