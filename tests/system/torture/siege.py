@@ -208,8 +208,7 @@ class Siege:
         reached = self.board.struck > 0
         deadly = reached and is_deadly(planned.place)
         if deadly:
-            with contextlib.suppress(AssertionError):
-                wait_for(lambda: self.program.returncode is not None, "it is dead", 3)
+            self.wait_dead()
         self.board.lift()
         self.revive(planned, (-signal.SIGABRT,) if deadly else ())
         self.count(reached, planned.place.bare(), planned)
@@ -222,6 +221,10 @@ class Siege:
         with contextlib.suppress(AssertionError):
             wait_for(lambda: self.board.struck or self.program.returncode is not None,
                      "the strike", seconds, 0.005)
+
+    def wait_dead(self):
+        with contextlib.suppress(AssertionError):
+            wait_for(lambda: self.program.returncode is not None, "it is dead", 3)
 
     # Lastingly
 
@@ -280,8 +283,10 @@ class Siege:
                      program.log(event="ready"), "it ends or is ready", seconds)
         except AssertionError:
             self.wrong.append(f"{told}: neither ends nor is ready:\n{program.text()}")
-        reached = self.board.struck > 0
         self.board.lift()
+        reached = self.board.struck > 0
+        if reached and is_deadly(planned.place):
+            self.wait_dead()   # which it may be only behind its being ready
         if self.has_ended(program):
             code = program.wait()
             said = [line for line in program.lines if "level=error" in line]
