@@ -26,6 +26,7 @@ def test_recipients_over_the_limit(programs, spool):
             codes.append(client.reply((250, 452, 421)).code)
         client.expect_close()
     assert 48 <= len(codes) <= 52
+    wait_for(lambda: len(smtpd.log(event="refused")) >= 3, "the log says so")
     assert len(smtpd.log(event="refused")) == 3
 
 
