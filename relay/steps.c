@@ -39,6 +39,7 @@
 #include "relay/steps.h"
 
 #include "common/fault.h"
+#include "common/log.h"
 #include "queue/retire.h"
 #include "relay/excerpt.h"
 #include "relay/reason.h"
@@ -89,6 +90,9 @@ static int touch_cur(const struct recorder *recorder, const struct mail *mail)
 
     if (file >= 0)
         close(file);
+    /* It is written anew then; but a disk that fails is to be heard of. */
+    if (error != 0 && error != EPERM)
+        log_error("not_put_off", LOG_TEXT("id", mail->id), LOG_ERRNO(error));
     return error;
 }
 

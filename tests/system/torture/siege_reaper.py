@@ -60,10 +60,13 @@ class ReaperSiege(Siege):
         connection.close()
 
     def put_file(self, path, age, content=None):
+        """By its descriptor: a reason goes with its message, which may be found before it is old."""
         file = self.spool.path / path
-        file.write_text(content or file.name.partition(".")[0])
         stamp = time.time() - age
-        os.utime(file, (stamp, stamp))
+        with open(file, "w", encoding="utf-8") as open_file:
+            open_file.write(content or file.name.partition(".")[0])
+            open_file.flush()
+            os.utime(open_file.fileno(), (stamp, stamp))
         return file
 
     # The fault is over
