@@ -50,6 +50,16 @@ static int hex_value(char digit)
     return -1;
 }
 
+int64_t id_time(const char *id)
+{
+    int64_t milliseconds = 0;
+    for (int i = 0; i < 13; i++) {
+        if (!is_hyphen_place(i))
+            milliseconds = milliseconds << 4 | hex_value(id[i]);
+    }
+    return milliseconds * 1000;
+}
+
 bool id_valid(const char *text)
 {
     if (strnlen(text, ID_SIZE) != ID_LENGTH)

@@ -13,6 +13,9 @@ enum { ID_LENGTH = 36, ID_SIZE = ID_LENGTH + 1 };
  * rest is 62 random bits of the kernel. Any thread. */
 void id_make(char id[static ID_SIZE], int64_t received);
 
+/* The millisecond that a valid id carries, in microseconds since the epoch. */
+int64_t id_time(const char *id);
+
 /* True for exactly 36 characters of lower-case UUIDv7 text. */
 bool id_valid(const char *text);
 

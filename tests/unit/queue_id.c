@@ -18,6 +18,8 @@ static void carries_its_time(void **state)
     id_make(id, INT64_C(1645557742000) * 1000);
     assert_memory_equal(id, "017f22e2-79b0-7000-", 19);
     assert_true(id_valid(id));
+    assert_true(id_time(id) == INT64_C(1645557742000) * 1000);
+    assert_true(id_time("ffffffff-ffff-7000-8000-000000000000") == INT64_C(281474976710655000));
     assert_true(id_valid("017f22e2-79b0-7cc3-98c4-dc0c0c07398f"));
 }
 
