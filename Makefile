@@ -1,16 +1,19 @@
 # Mayfly's build. `make help` lists the targets.
 #
 # Each folder becomes an archive of all its objects but main.o; a program is its main.o, its own
-# archive, libqueue, libcommon, and the libraries named in LIBS_<program>: that line is its whole
+# archive, libqueue, libcommon, and the libraries named in LIBS_<folder>: that line is its whole
 # list of dependencies. A unit test tests/unit/<folder>_<noun>.c is linked like the program of its folder.
+# The operator's tool is queue/main.c, and the rest of it is a folder of its own, queue/tool, so that
+# libqueue needs nothing that only the tool does; its unit tests are tool_<noun>.c.
 
 MAKEFLAGS += --no-builtin-rules
 comma := ,
 .DELETE_ON_ERROR:
 
 VERSION  := 0.1.0
-PROGRAMS := smtpd storer reaper relay
-FOLDERS  := common queue $(PROGRAMS)
+SERVICES := smtpd storer reaper relay
+PROGRAMS := $(SERVICES) queue
+FOLDERS  := common queue queue/tool $(SERVICES)
 
 LIBS_common := -luv
 LIBS_queue  :=
@@ -18,6 +21,7 @@ LIBS_smtpd  := -luv -lssl -lcrypto -lseccomp
 LIBS_storer := -luv -lpq
 LIBS_reaper := -luv -lpq
 LIBS_relay  := -luv -lcurl
+LIBS_queue/tool := -lpq -ljansson
 
 ifeq ($(origin CC),default)
 CC       := gcc
@@ -67,10 +71,11 @@ PREFIX   := /usr/local
 SBINDIR  := $(PREFIX)/sbin
 MANDIR   := $(PREFIX)/share/man
 SHAREDIR := $(PREFIX)/share/mayfly
+COMPDIR  := $(PREFIX)/share/bash-completion/completions
 
 sources    = $(filter-out $(1)/main.c,$(wildcard $(1)/*.c))
 objects    = $(patsubst %.c,$(BUILD)/objects/%.o,$(call sources,$(1)))
-archive    = $(BUILD)/lib$(1).a
+archive    = $(BUILD)/lib$(subst /,-,$(1)).a
 unit_tests := $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/*_*.c))
 
 .PHONY: all
@@ -112,10 +117,11 @@ endef
 $(foreach folder,$(FOLDERS),$(eval $(call folder_rules,$(folder))))
 
 define program_rules
-$(BUILD)/$(1): $(BUILD)/objects/$(1)/main.o $(call archive,$(1)) $(call archive,queue) $(call archive,common) $(WITH)
-	$$(call quiet,LD,$$@)$(CC) $(CFLAGS) $(MAYFLY_LDFLAGS) $(LDFLAGS) -o $$@ $$^ $(LIBS_$(1))
+$(BUILD)/$(1): $(BUILD)/objects/$(1)/main.o $(call archive,$(2)) $(call archive,queue) $(call archive,common) $(WITH)
+	$$(call quiet,LD,$$@)$(CC) $(CFLAGS) $(MAYFLY_LDFLAGS) $(LDFLAGS) -o $$@ $$^ $(LIBS_$(2))
 endef
-$(foreach program,$(PROGRAMS),$(eval $(call program_rules,$(program))))
+$(foreach program,$(SERVICES),$(eval $(call program_rules,$(program),$(program))))
+$(eval $(call program_rules,queue,queue/tool))
 
 # The smarthosts of these tests speak TLS by OpenSSL itself, which relay leaves to libcurl.
 LIBS_TEST_relay_channel         := -lssl -lcrypto
@@ -135,7 +141,8 @@ $(BUILD)/tests/unit/$(1): $(BUILD)/objects/tests/unit/$(1).o $(call archive,$(2)
 	$$(call quiet,LD,$$@)$(CC) $(CFLAGS) $(MAYFLY_LDFLAGS) $(LDFLAGS) -o $$@ $$^ $(LIBS_$(2)) $(LIBS_TEST_$(1)) -luv -lcmocka
 $(BUILD)/objects/tests/unit/$(1).o: | need-test
 endef
-$(foreach test,$(notdir $(unit_tests)),$(eval $(call unit_test_rules,$(test),$(firstword $(subst _, ,$(test))))))
+test_folder = $(patsubst tool,queue/tool,$(firstword $(subst _, ,$(1))))
+$(foreach test,$(notdir $(unit_tests)),$(eval $(call unit_test_rules,$(test),$(call test_folder,$(test)))))
 
 # A fuzz target tests/fuzz/<target>.c, with what stands in tests/fuzz/<target>_*.c, is linked with all
 # of smtpd, or of the program that is named here: names of one may be those of another. libFuzzer comes with clang, so these have a build of their own.
@@ -237,7 +244,8 @@ install: all ## install under PREFIX=/usr/local, in DESTDIR= if given
 	$(foreach p,$(PROGRAMS),install -m 755 $(BUILD)/$(p) "$(DESTDIR)$(SBINDIR)/mayfly-$(p)" &&) :
 	$(foreach m,$(manuals),install -D -m 644 $(m) "$(DESTDIR)$(call manual_path,$(m))" &&) :
 	$(foreach f,$(schema_files),install -D -m 644 $(f) "$(DESTDIR)$(SHAREDIR)/$(f)" &&) :
-	$(foreach p,$(PROGRAMS),$(call install_service,$(p),"$(DESTDIR)$(SHAREDIR)/service/mayfly-$(p)") &&) :
+	$(foreach p,$(SERVICES),$(call install_service,$(p),"$(DESTDIR)$(SHAREDIR)/service/mayfly-$(p)") &&) :
+	install -D -m 644 queue/mayfly-queue.bash "$(DESTDIR)$(COMPDIR)/mayfly-queue"
 
 # A service directory is what all of them share and what the program adds, with the place of the programs filled in.
 define install_service
@@ -248,6 +256,7 @@ endef
 .PHONY: uninstall
 uninstall: ## remove what install made, with the same PREFIX= and DESTDIR=
 	rm -f $(foreach p,$(PROGRAMS),"$(DESTDIR)$(SBINDIR)/mayfly-$(p)") $(foreach m,$(manuals),"$(DESTDIR)$(call manual_path,$(m))")
+	rm -f "$(DESTDIR)$(COMPDIR)/mayfly-queue"
 	rm -rf "$(DESTDIR)$(SHAREDIR)"
 
 manuals      := $(wildcard $(FOLDERS:%=%/*.[58]))
@@ -255,7 +264,7 @@ manual_path   = $(MANDIR)/man$(subst .,,$(suffix $(1)))/mayfly-$(patsubst mayfly
 schema_files := $(wildcard sql/*.sql sql/*/*.sql)
 
 c_files := $(wildcard $(foreach folder,$(FOLDERS) tests/unit tests/system tests/system/torture tests/bench tests/fuzz,$(folder)/*.[ch]))
-scripts := .ci/run $(wildcard common/*.sh tests/fuzz/*.sh) $(shell grep -rlE '^\#!/bin/(ba)?sh' common/service $(PROGRAMS:%=%/service))
+scripts := .ci/run $(wildcard common/*.sh queue/*.bash tests/fuzz/*.sh) $(shell grep -rlE '^\#!/bin/(ba)?sh' common/service $(SERVICES:%=%/service))
 
 .PHONY: format lint
 format: ## lay out the C code

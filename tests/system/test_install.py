@@ -17,7 +17,8 @@ from deadline import wait_for
 from programs import BUILD, sanitized
 from test_run import build_options, user_group
 
-PROGRAMS = ["smtpd", "storer", "reaper", "relay"]
+SERVICES = ["smtpd", "storer", "reaper", "relay"]
+PROGRAMS = [*SERVICES, "queue"]
 AS_ROOT = os.geteuid() == 0
 
 
@@ -47,6 +48,8 @@ def test_install_puts_everything_under_the_prefix_and_uninstall_removes_it(scrat
     for program in PROGRAMS:
         assert f"opt/mail/sbin/mayfly-{program}" in found
         assert f"{share}/man/man8/mayfly-{program}.8" in found
+    assert f"{share}/bash-completion/completions/mayfly-queue" in found
+    for program in SERVICES:
         service = f"{share}/mayfly/service/mayfly-{program}"
         assert {f"{service}/{name}" for name in ("run", "check", "log/run", "notification-fd", "user", "env/SPOOL")} \
             <= found
@@ -237,6 +240,6 @@ def test_the_readme_has_every_setting_with_its_default_and_no_other():
 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_the_manual_page_has_every_setting_with_its_default_and_no_other(program):
-    page = (ROOT / program / f"{program}.8").read_text()
-    documented = dict(re.findall(r"^\.It Ev ([A-Z_]+) Bq (?:\\&)?(.*)$", page, re.MULTILINE))
+    page = ROOT / ("queue/mayfly-queue.8" if program == "queue" else f"{program}/{program}.8")
+    documented = dict(re.findall(r"^\.It Ev ([A-Z_]+) Bq (?:\\&)?(.*)$", page.read_text(), re.MULTILINE))
     assert documented == settings_of_program(program)

@@ -5,7 +5,9 @@ import re
 
 import pytest
 
-PROGRAMS = ["smtpd", "storer", "reaper", "relay"]
+SERVICES = ["smtpd", "storer", "reaper", "relay"]
+PROGRAMS = [*SERVICES, "queue"]
+DATABASE = ["storer", "reaper", "queue"]
 EX_USAGE, EX_CONFIG = 64, 78
 
 
@@ -64,9 +66,9 @@ WRONG = [
     ("smtpd", "SMTPD_REQUIRE_TLS", "yes", "0 or 1"),
     ("smtpd", "SMTPD_HOSTNAME", "not a name", "name"),
     ("smtpd", "SMTPD_HOSTNAME", "[192.0.2]", "in brackets"),
-    *((name, "LOG_LEVEL", "loud", "error, warn, info, debug") for name in PROGRAMS),
-    *((name, "READY_FD", "999", "descriptor") for name in PROGRAMS),
-    *((name, "READY_FD", "x", "whole number") for name in PROGRAMS),
+    *((name, "LOG_LEVEL", "loud", "error, warn, info, debug") for name in SERVICES),
+    *((name, "READY_FD", "999", "descriptor") for name in SERVICES),
+    *((name, "READY_FD", "x", "whole number") for name in SERVICES),
     ("storer", "STORER_RESCAN", "0", "whole number"),
     ("storer", "STORER_NOTIFY", "yes", "0 or 1"),
     ("storer", "STORER_BATCH_MESSAGES", "0", "whole number"),
@@ -170,7 +172,7 @@ def test_check_changes_nothing(programs, spool):
     assert not spool.path.exists()
 
 
-@pytest.mark.parametrize("name", ["storer", "reaper"])
+@pytest.mark.parametrize("name", DATABASE)
 @pytest.mark.parametrize("url", [
     "postgresql://mayfly:hunter2secret@db.example/mail",
     "postgresql://db.example/mail?user=mayfly&password=hunter2secret",
@@ -193,8 +195,8 @@ def test_wrong_connection_string_is_named_and_masked(programs, name):
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_storer_and_reaper_alone_know_a_database(programs, name):
-    assert ("DATABASE_URL" in programs.run(name, "--help").stdout) == (name in ("storer", "reaper"))
+def test_no_other_program_knows_a_database(programs, name):
+    assert ("DATABASE_URL" in programs.run(name, "--help").stdout) == (name in DATABASE)
 
 
 LOGIN = {"RELAY_USER": "me", "RELAY_PASSWORD": "hunter2secret"}

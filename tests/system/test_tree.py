@@ -11,18 +11,22 @@ import pytest
 from cluster import ROOT
 from programs import BUILD
 
-PROGRAMS = ["smtpd", "storer", "reaper", "relay"]
-FOLDERS = ["common", "queue", *PROGRAMS]
-TOP = {"Makefile", "README.md", "LICENSE", "sql", "tests", *FOLDERS}
+SERVICES = ["smtpd", "storer", "reaper", "relay"]
+PROGRAMS = [*SERVICES, "queue"]
+FOLDERS = ["common", "queue", "queue/tool", *SERVICES]
+TOP = {"Makefile", "README.md", "LICENSE", "sql", "tests", "common", "queue", *SERVICES}
 
+# The tool is queue/main.c and queue/tool: what is shared knows nothing of it.
 MAY_INCLUDE = {"common": {"common"}, "queue": {"common", "queue"},
-               **{name: {"common", "queue", name} for name in PROGRAMS}}
+               "queue/tool": {"common", "queue", "queue/tool"},
+               **{name: {"common", "queue", name} for name in SERVICES}}
+TOOL = [*(ROOT / "queue/tool").glob("*.[ch]"), ROOT / "queue/main.c"]
 INCLUDE = re.compile(r'^\s*#\s*include\s+([<"])([^>"]+)[>"]', re.M)
 
 # Beyond the C library. A sanitized build adds its own.
 LIBRARIES = {"smtpd": {"libuv", "libssl", "libcrypto", "libseccomp"},
              "storer": {"libuv", "libpq"}, "reaper": {"libuv", "libpq"},
-             "relay": {"libuv", "libcurl"}}
+             "relay": {"libuv", "libcurl"}, "queue": {"libpq", "libjansson"}}
 NOT_OURS = {"libc", "libm", "libgcc_s", "libasan", "libubsan", "ld-linux-x86-64",
             "ld-linux-aarch64"}
 
@@ -58,7 +62,8 @@ def test_include_directions(folder):
         for quote, name in includes(path):
             if quote == '"':
                 assert "/" in name, f"{path}: {name} does not name its folder"
-                assert name.split("/")[0] in MAY_INCLUDE[folder], f"{path} includes {name}"
+                allowed = MAY_INCLUDE["queue/tool" if path in TOOL else folder]
+                assert name.rpartition("/")[0] in allowed, f"{path} includes {name}"
                 assert (ROOT / name).is_file(), f"{path} includes {name}"
             else:
                 assert name.split("/")[0] not in FOLDERS, f"{path} includes <{name}>"
@@ -97,6 +102,11 @@ def test_the_event_loop_and_the_database_stay_where_they_belong():
             names = {name for _, name in includes(path)}
             if folder == "queue" and path.stem != "watcher":
                 assert not names & {"uv.h", "libpq-fe.h"}, f"{path}: queue/ is blocking POSIX"
+            if path in TOOL:
+                assert "uv.h" not in names, f"{path}: the tool has no loop"
+                assert "libpq-fe.h" not in names or path.stem == "database", f"{path}: no database"
+            else:
+                assert "jansson.h" not in names, f"{path}: JSON is the tool's"
             if folder in ("smtpd", "relay"):
                 assert not names & {"libpq-fe.h", "common/pgconn.h"}, f"{path}: no database here"
 
@@ -118,7 +128,7 @@ def test_hardened(name):
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_man_page(name):
-    page = ROOT / name / f"{name}.8"
+    page = ROOT / ("queue/mayfly-queue.8" if name == "queue" else f"{name}/{name}.8")
     assert page.is_file()
     text = page.read_text()
     for setting in settings(name):

@@ -1,15 +1,6 @@
 """Which tests stand for the rows of "What befell other servers" in checklist.md."""
 
-import dataclasses
-
-
-@dataclasses.dataclass(frozen=True)
-class Absent:
-    """The row is about a program that is not there yet; it must be tested once that is."""
-    program: str
-
-
-# For each row: tests, as "file::function" or a file of C; or the program that is still to come.
+# For each row: tests, as "file::function" or a file of C.
 TESTS = {
     "V-01": ["test_checklist_d06_end.py::test_d6_08_only_crlf_dot_crlf_ends_data",
              "test_smuggling.py::test_d6_08_corpus"],
@@ -41,7 +32,8 @@ TESTS = {
     "V-18": ["test_checklist_d06.py::test_d6_13_endless_data",
              "test_checklist_d02.py::test_d2_08_endless_line",
              "test_checklist_d11.py::test_d11_11_huge_chunk"],
-    "V-19": Absent("queue"),
+    "V-19": ["test_queue_hostile.py::test_v_19_only_names_of_the_spool",
+             "test_queue_hostile.py::test_v_19_nothing_steers_a_terminal"],
     "V-20": ["test_vulnerabilities.py::test_v_13_listens_nowhere_else",
              "test_checklist_d02.py::test_d2_15_http"],
     "V-21": ["test_checklist_d13_proxy.py::test_d13_07_late",
