@@ -104,7 +104,8 @@ int main(int argc, char **argv)
     char why[400];
     int code;
 
-    setlocale(LC_CTYPE, "");
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): there is no second thread */
+    (void)setlocale(LC_CTYPE, "");
     plain_set_utf8(strcmp(nl_langinfo(CODESET), "UTF-8") == 0);
     if (strcmp(option, "--help") == 0) {
         print_help();

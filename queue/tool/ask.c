@@ -15,9 +15,9 @@ bool ask(const char *question)
 {
     char answer[80];
 
-    fflush(stdout);
+    (void)fflush(stdout);
     fprintf(stderr, "%s [y/N] ", question);
-    fflush(stderr);
+    (void)fflush(stderr);
     if (fgets(answer, sizeof answer, stdin) == NULL)
         return false;
     answer[strcspn(answer, "\n")] = '\0';

@@ -15,7 +15,7 @@ static bool memory_is_out;
 void tool_complain(const char *about, const char *what)
 {
     /* What was printed before it stands before it, where both go to one place. */
-    fflush(stdout);
+    (void)fflush(stdout);
     fputs("mayfly-queue: ", stderr);
     plain_field(stderr, about, 0);
     fputs(": ", stderr);

@@ -20,7 +20,7 @@ from smarthost import SmartHost
 pytestmark = pytest.mark.deadline(tools.SECONDS)
 
 FULL = size.SIZE == "full"
-FOLDERS = ("common", "queue", "smtpd", "storer", "reaper", "relay")
+FOLDERS = ("common", "queue", "queue/tool", "smtpd", "storer", "reaper", "relay")
 
 built = pytest.mark.least("quick")   # takes a build of its own
 whole = pytest.mark.least("full")    # takes all tests once more
@@ -140,8 +140,8 @@ def test_valgrind_on_the_whole_way(tally_of, programs, spool, database, pair):
 
 # Reading the code
 
-def sources():
-    return [path for folder in FOLDERS for path in sorted((ROOT / folder).glob("*.[ch]"))]
+def sources(folders=FOLDERS, pattern="*.[ch]"):
+    return [path for folder in folders for path in sorted((ROOT / folder).glob(pattern))]
 
 
 # A finding that is answered in place, and why.
@@ -174,7 +174,7 @@ def test_cppcheck(tally_of):
     folders = size.pick(("common",), FOLDERS, FOLDERS)
     with tally_of("tools/cppcheck") as tally:
         tools.make("cppcheck", f"FOLDERS={' '.join(folders)}")
-        tally.did(sum(path.parent.name in folders and path.suffix == ".c" for path in sources()))
+        tally.did(len(sources(folders, "*.c")))
 
 
 @built
@@ -182,8 +182,7 @@ def test_clang_tidy(tally_of):
     tools.need("clang-tidy")
     folders = FOLDERS if FULL else ("queue",)
     with tally_of("tools/clang-tidy") as tally:
-        files = [path.relative_to(ROOT) for path in sources()
-                 if path.suffix == ".c" and path.parent.name in folders]
+        files = [path.relative_to(ROOT) for path in sources(folders, "*.c")]
         tools.make(*(f"build/tidy/{path.with_suffix('.ok')}" for path in files))
         tally.did(len(files))
 
