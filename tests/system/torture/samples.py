@@ -10,6 +10,8 @@ MIB = 1 << 20
 # A program that lives so long is compared with itself as well; its first seconds are its beginning.
 LIFE_SECONDS = 30
 YOUNG_SECONDS = 5
+# What storer takes more when something waits and its three batches are full than when nothing does.
+LIFE_BYTES = 8 * MIB
 
 # Fewer looks than these say nothing.
 LEAST_LOOKS = 12
@@ -110,7 +112,7 @@ class Samples:
             if looks[-1][0] - looks[0][0] >= LIFE_SECONDS:
                 first, last = thirds([memory for _, memory in looks])
                 before, after = statistics.median(first), statistics.median(last)
-                if after > before * 1.25 + 4 * MIB:
+                if after > before * 1.25 + LIFE_BYTES:
                     found.append(f"memory of {name} {pid}: {before:.0f} in the first third of its "
                                  f"life of {looks[-1][0]:.0f} s, {after:.0f} in the last")
         return [text for text in found if text]
