@@ -158,9 +158,9 @@ static void what_could_not_be_removed_is_left(void **state)
 static void what_could_not_be_judged_is_left(void **state)
 {
     struct scratch *scratch = *state;
-    long keep = 1000;
+    struct kept kept = {.seconds = 1000};
     struct scanner scanner = {
-        .spool = &scratch->spool, .queue = QUEUE_STORE, .directory = QUEUE_CUR, .data = &keep};
+        .spool = &scratch->spool, .queue = QUEUE_STORE, .directory = QUEUE_CUR, .data = &kept};
     char id[ID_SIZE];
 
     message_put(scratch, id, "body", 4);
@@ -169,7 +169,7 @@ static void what_could_not_be_judged_is_left(void **state)
     assert_false(kept_judge_cb(&scanner, id));
     assert_true(failing_disarm());
     assert_false(kept_judge_cb(&scanner, id));
-    keep = 0;
+    kept.seconds = 0;
     failing_arm(1, EIO);
     assert_false(kept_judge_cb(&scanner, id));
     assert_true(failing_disarm());
