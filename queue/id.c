@@ -52,12 +52,12 @@ static int hex_value(char digit)
 
 int64_t id_time(const char *id)
 {
-    int64_t milliseconds = 0;
+    uint64_t milliseconds = 0;
     for (int i = 0; i < 13; i++) {
         if (!is_hyphen_place(i))
-            milliseconds = milliseconds << 4 | hex_value(id[i]);
+            milliseconds = milliseconds << 4 | ((unsigned)hex_value(id[i]) & 0xf);
     }
-    return milliseconds * 1000;
+    return (int64_t)milliseconds * 1000;
 }
 
 bool id_valid(const char *text)
