@@ -17,6 +17,7 @@ from spool import now
 
 PARENTS = ("messages", "deliveries")
 HOUR = 3600
+ANCIENT = "01890000-0000-7000-8000-000000000000"
 TWO = ("x@t.example", "y@t.example")
 PENDING = "a detach that was not ended"
 
@@ -32,7 +33,8 @@ class ReaperBench(FlowBench):
     def __init__(self, build, cluster):
         super().__init__(build)
         self.database = cluster.create()
-        self.helpers.storer(self.spool, self.database)
+        # It keeps files in cur/, and so leaves there what it must not touch yet.
+        self.helpers.storer(self.spool, self.database, STORER_KEEP=24 * HOUR)
 
     def close(self):
         super().close()
@@ -97,7 +99,7 @@ class ReaperBench(FlowBench):
                                      ("tmp/stale", 37 * HOUR, goes),
                                      ("failed/young", 24 * HOUR, stays),
                                      ("failed/young.reason", 24 * HOUR, stays),
-                                     ("cur/ancient", 9000 * HOUR, stays),
+                                     (f"cur/{ANCIENT}", 9000 * HOUR, stays),
                                      ("failed/old", 200 * HOUR, goes),
                                      ("failed/old.reason", 200 * HOUR, goes)):
                 path = queue.queue / name

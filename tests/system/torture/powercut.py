@@ -17,7 +17,12 @@ import struct
 
 HEAD = struct.Struct("=QII")  # struct record of recorder.c
 WRITE, FLUSH = 0, 1
-SECTOR = 512
+
+# What a disk writes whole or not at all. Of 512 bytes, unless the file system itself counts on more:
+# XFS keeps in each block of its metadata by which entry of its log it was last changed, and does not
+# look again at what says that it is new, be only its first part new. So it is told of a disk that
+# has sectors of 4 KiB, the size of its blocks, and is torn between those.
+SECTORS = {"ext4": 512, "btrfs": 512, "xfs": 4096}
 
 # Of these even the file systems think that they are written whole or not at all (a device with
 # sectors of 4 KiB does so): when they are torn no machine would start, whatever lay there. The
@@ -57,7 +62,7 @@ class Log:
 @dataclasses.dataclass
 class State:
     """All writes before `first`, and of those from there to `end` the `kept`: {index: None, or the
-    numbers of the sectors that are left of it}."""
+    sectors that are left of it}."""
     number: int
     what: str
     first: int
@@ -85,7 +90,7 @@ class State:
                 f"between {self.earliest} and {self.latest}")
 
     def key(self):
-        return self.first, tuple((index, sectors and tuple(sectors))
+        return self.first, tuple((index, sectors and tuple(sector.start for sector in sectors))
                                  for index, sectors in sorted(self.kept.items()))
 
 
@@ -96,6 +101,7 @@ class Chooser:
         """`promises`: the positions at which something was promised."""
         self.log = log
         self.whole = WHOLE[kind]
+        self.sector = SECTORS[kind]
         self.chance = random.Random(seed)
         self.windows = log.windows(forgetful)
         ends = [end for _, end in self.windows]
@@ -173,15 +179,15 @@ class Chooser:
     def _tear(self, kept, indices):
         for index in indices:
             offset, length, _ = self.log.writes[index]
-            count = length // SECTOR
+            count = length // self.sector
             if count < 2 or any(offset < begin + size and begin < offset + length
                                 for begin, size in self.whole):
                 continue
             if self.chance.random() < 0.5:
-                kept[index] = list(range(self.chance.randrange(1, count)))
+                left = range(self.chance.randrange(1, count))
             else:
-                kept[index] = sorted(self.chance.sample(range(count),
-                                                        self.chance.randrange(1, count)))
+                left = sorted(self.chance.sample(range(count), self.chance.randrange(1, count)))
+            kept[index] = [slice(at * self.sector, (at + 1) * self.sector) for at in left]
         return kept
 
 
@@ -218,8 +224,7 @@ class Builder:
             os.pwrite(file, data, offset)
             return
         for sector in sectors:
-            at = sector * SECTOR
-            os.pwrite(file, data[at:at + SECTOR], offset + at)
+            os.pwrite(file, data[sector], offset + sector.start)
 
 
 def copy_holes(source, target, size):

@@ -15,6 +15,7 @@ import pytest
 from cluster import short_directory
 from deadline import wait_for
 from disk import run
+from powercut import SECTORS
 
 HERE = pathlib.Path(__file__).resolve().parent
 FLAGS = "-std=c17 -D_GNU_SOURCE -Wall -Wextra -Werror -O1".split()
@@ -22,9 +23,10 @@ FUSE = "/usr/include/fuse3"
 ROOM = 3 << 30   # for the record of a full run, and the states that are put together of it
 
 # As an operator would make them, each on about the smallest disk on which it is what it is on a
-# large one: ext4 has smaller blocks on less, and XFS takes no less. Most of it stays a hole.
+# large one: ext4 has smaller blocks on less, and XFS takes no less. Most of it stays a hole. XFS is
+# told how the disk is torn.
 MAKE = {"ext4": (512, ["mkfs.ext4", "-q", "-F"]),
-        "xfs": (300, ["mkfs.xfs", "-q", "-f"]),
+        "xfs": (300, ["mkfs.xfs", "-q", "-f", "-s", f"size={SECTORS['xfs']}"]),
         "btrfs": (256, ["mkfs.btrfs", "-q", "-f"])}
 
 
