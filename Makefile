@@ -180,9 +180,21 @@ fuzz: ## look for inputs that break smtpd or relay: FUZZ_SECONDS=60 for each of 
 	@$(MAKE) --no-print-directory fuzz-targets
 	@tests/fuzz/run.sh $(FUZZ_SECONDS) $(FUZZ_TARGETS)
 
-$(BUILD)/tests/bench/commit: $(BUILD)/objects/tests/bench/commit.o $(call archive,queue) $(call archive,common)
-	@mkdir -p $(@D)
-	$(call quiet,LD,$@)$(CC) $(CFLAGS) $(MAYFLY_LDFLAGS) $(LDFLAGS) -o $@ $^
+# The tools of the benchmark: what each is made of beside its own file, and what it is linked with.
+BENCH_TOOLS  := commit load
+BENCH_commit := $(call archive,queue) $(call archive,common)
+BENCH_load   := $(patsubst %,$(BUILD)/objects/tests/bench/%.o,load_session load_tls measure message)
+LIBS_BENCH_load := -lssl -lcrypto -lm
+
+define bench_rules
+$(BUILD)/tests/bench/$(1): $(BUILD)/objects/tests/bench/$(1).o $(BENCH_$(1)) $(WITH)
+	@mkdir -p $$(@D)
+	$$(call quiet,LD,$$@)$(CC) $(CFLAGS) $(MAYFLY_LDFLAGS) $(LDFLAGS) -o $$@ $$^ $(LIBS_BENCH_$(1))
+endef
+$(foreach tool,$(BENCH_TOOLS),$(eval $(call bench_rules,$(tool))))
+
+.PHONY: bench-tools
+bench-tools: $(BENCH_TOOLS:%=$(BUILD)/tests/bench/%) ## build what the benchmarks measure with
 
 .PHONY: bench-commit
 bench-commit: $(BUILD)/tests/bench/commit ## measure what a durable message costs in BENCH_DIRECTORY=
