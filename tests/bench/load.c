@@ -16,6 +16,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netdb.h>
+#include <openssl/ssl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -149,15 +150,15 @@ static void report(struct load *load, double cpu)
     double seconds = load->end - load->start;
     double rate = seconds > 0 ? (double)load->ok / seconds : 0;
     if (load->goal == LOAD_HANDSHAKES) {
-        printf("handshakes=%zu errors=%zu seconds=%.3f rate=%.1f cpu_seconds=%.3f\n", load->ok,
+        printf("handshakes=%zu errors=%zu seconds=%.6f rate=%.1f cpu_seconds=%.6f\n", load->ok,
                load->errors + load->rejected, seconds, rate, cpu);
         return;
     }
     measure_sort(load->dot_seconds, load->ok);
     measure_sort(load->message_seconds, load->ok);
-    printf("ok=%zu rejected=%zu errors=%zu connections=%zu seconds=%.3f rate=%.1f"
+    printf("ok=%zu rejected=%zu errors=%zu connections=%zu seconds=%.6f rate=%.1f"
            " dot_p50_ms=%.3f dot_p99_ms=%.3f dot_max_ms=%.3f"
-           " message_p50_ms=%.3f message_p99_ms=%.3f cpu_seconds=%.3f\n",
+           " message_p50_ms=%.3f message_p99_ms=%.3f cpu_seconds=%.6f\n",
            load->ok, load->rejected, load->errors, load->connections, seconds, rate,
            1e3 * measure_percentile(load->dot_seconds, load->ok, 0.5),
            1e3 * measure_percentile(load->dot_seconds, load->ok, 0.99),
@@ -246,7 +247,7 @@ int main(int argc, char **argv)
             break;
         case 'i':
             load.goal = LOAD_IDLE;
-            load.total = load.sessions = measure_count('i', optarg, 1, SESSIONS_MAX);
+            load.total = measure_count('i', optarg, 1, SESSIONS_MAX);
             break;
         case 'w':
             hold_seconds = measure_number('w', optarg, 0, 86400);
@@ -268,7 +269,7 @@ int main(int argc, char **argv)
         (load.goal != LOAD_MESSAGES && (load.keep || load.pipeline || load.rate > 0)))
         usage();
     find_address(&load, argv[optind]);
-    if (load.sessions > load.total)
+    if (load.goal == LOAD_IDLE || load.sessions > load.total)
         load.sessions = load.total;
 
     signal(SIGPIPE, SIG_IGN);
@@ -281,7 +282,8 @@ int main(int argc, char **argv)
     if (load.starttls)
         load.tls = load_tls_open();
     load.poll = epoll_create1(EPOLL_CLOEXEC);
-    if (load.poll < 0 || load_session_make(&load) == NULL)
+    struct load_session *sessions = load_session_make(&load);
+    if (load.poll < 0 || sessions == NULL)
         measure_die("sessions");
     double cpu = measure_cpu();
     run(&load);
@@ -289,5 +291,10 @@ int main(int argc, char **argv)
         hold(&load, hold_seconds);
     else
         report(&load, measure_cpu() - cpu);
+    load_session_unmake(sessions);
+    SSL_CTX_free(load.tls);
+    free(load.message_seconds);
+    free(load.dot_seconds);
+    free(load.data);
     return load.rejected + load.errors + load.lost > 0;
 }

@@ -31,7 +31,7 @@ struct load {
     struct sockaddr_storage address;
     socklen_t address_length;
     SSL_CTX *tls;
-    const char *data; /* a message with the dot behind it */
+    char *data; /* a message with the dot behind it */
     size_t data_length;
 
     int poll;

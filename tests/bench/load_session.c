@@ -2,24 +2,18 @@
  *
  * A session is free when it could begin a message: with no connection, or, where connections are
  * kept, with one that waits. Free ones stand in a queue, so that a fixed rate goes over all of them
- * in turn. Sockets are watched for edges, and for writing only after one was once full, so that a
- * reply costs two calls beside its epoll_wait. */
+ * in turn. */
 #include "tests/bench/load_session.h"
 
 #include "tests/bench/load.h"
-#include "tests/bench/load_tls.h"
+#include "tests/bench/load_link.h"
 #include "tests/bench/measure.h"
 
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <openssl/ssl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 enum { COMMANDS_SIZE = 400, RECEIVE_SIZE = 16384, OPENING_MAX = 64, COMPLAINTS_MAX = 5 };
 
@@ -55,18 +49,12 @@ static const struct {
 struct load_session {
     struct load *load;
     enum state state;
-    int descriptor;
-    SSL *tls;
-    bool taken;          /* one of load->total, not yet counted as ok, rejected or error */
-    bool settled;        /* counted in load->settled */
-    bool opening;        /* counted in load->opening */
-    bool watches_writes; /* epoll tells when the socket can be written */
-    size_t carried;      /* messages of this connection */
+    struct load_link link;
+    bool taken;     /* one of load->total, not yet counted as ok, rejected or error */
+    bool settled;   /* counted in load->settled */
+    bool opening;   /* counted in load->opening */
+    size_t carried; /* messages of this connection */
     double began, handed;
-    const char *out; /* what is still to be sent */
-    size_t out_length;
-    int code, column; /* of the reply line that is being read */
-    bool more;        /* it is not the last one */
     struct load_session *next_free;
     char commands[COMMANDS_SIZE];
 };
@@ -75,7 +63,9 @@ struct load_session *load_session_make(struct load *load)
 {
     struct load_session *sessions = calloc(load->sessions, sizeof *sessions);
     for (size_t i = 0; sessions != NULL && i < load->sessions; i++) {
-        sessions[i] = (struct load_session){.load = load, .descriptor = -1};
+        sessions[i].load = load;
+        sessions[i].link =
+            (struct load_link){.descriptor = -1, .poll = load->poll, .owner = &sessions[i]};
         sessions[i].next_free = i + 1 < load->sessions ? &sessions[i + 1] : NULL;
     }
     if (sessions != NULL) {
@@ -85,7 +75,7 @@ struct load_session *load_session_make(struct load *load)
     return sessions;
 }
 
-static void session_free(struct load_session *session)
+static void session_enqueue(struct load_session *session)
 {
     struct load *load = session->load;
     session->next_free = NULL;
@@ -107,13 +97,8 @@ static void session_opened(struct load_session *session)
 static void session_close(struct load_session *session)
 {
     session_opened(session);
-    SSL_free(session->tls);
-    session->tls = NULL;
-    if (session->descriptor >= 0) {
-        close(session->descriptor);
-        session->load->open--;
-    }
-    session->descriptor = -1;
+    session->load->open -= session->state != STATE_CLOSED;
+    load_link_close(&session->link);
     session->state = STATE_CLOSED;
 }
 
@@ -157,40 +142,23 @@ static void session_fail(struct load_session *session, const char *what)
         return;
     }
     session_count_failure(session, &load->errors);
-    session_free(session);
+    session_enqueue(session);
 }
 
-static void session_watch(struct load_session *session, int operation, bool writes)
+/* Fails for what a function of the link returned; true when there is no reason to. */
+static bool session_goes_on(struct load_session *session, int error)
 {
-    struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP | EPOLLET, .data.ptr = session};
-    if (writes)
-        event.events |= EPOLLOUT;
-    session->watches_writes = writes;
-    if (epoll_ctl(session->load->poll, operation, session->descriptor, &event) < 0)
-        measure_die("epoll_ctl");
+    if (error != 0)
+        session_fail(session, strerror(error));
+    return error == 0;
 }
 
-/* Sends what there is to send, as far as the socket takes it. False: failed, and closed. */
-static bool session_flush(struct load_session *session)
+/* After bytes were sent. */
+static bool session_sent(struct load_session *session, int error)
 {
-    while (session->out_length > 0) {
-        ssize_t n =
-            session->tls != NULL
-                ? load_tls_send(session->tls, session->out, session->out_length)
-                : send(session->descriptor, session->out, session->out_length, MSG_NOSIGNAL);
-        if (n < 0 && errno == EAGAIN) {
-            if (!session->watches_writes)
-                session_watch(session, EPOLL_CTL_MOD, true);
-            return true;
-        }
-        if (n < 0) {
-            session_fail(session, strerror(errno));
-            return false;
-        }
-        session->out += n;
-        session->out_length -= (size_t)n;
-    }
-    if (session->state == STATE_DOT)
+    if (!session_goes_on(session, error))
+        return false;
+    if (session->state == STATE_DOT && session->link.out_length == 0)
         session->handed = measure_now();
     return true;
 }
@@ -199,9 +167,7 @@ static void session_say(struct load_session *session, enum state state, const ch
                         size_t length)
 {
     session->state = state;
-    session->out = bytes;
-    session->out_length = length;
-    session_flush(session);
+    session_sent(session, load_link_say(&session->link, bytes, length));
 }
 
 static void session_open(struct load_session *session)
@@ -209,33 +175,15 @@ static void session_open(struct load_session *session)
     struct load *load = session->load;
     session->state = load->tls_at_once ? STATE_HANDSHAKE : STATE_GREETING;
     session->carried = 0;
-    session->out_length = 0;
-    session->column = session->code = 0;
-    session->descriptor =
-        socket(load->address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (session->descriptor < 0) {
-        session_fail(session, strerror(errno));
-        return;
-    }
+    session->opening = true;
     load->open++;
     load->connections++;
     load->opening++;
-    session->opening = true;
-    setsockopt(session->descriptor, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
-    if (connect(session->descriptor, (struct sockaddr *)&load->address, load->address_length) < 0 &&
-        errno != EINPROGRESS) {
-        session_fail(session, strerror(errno));
-        return;
-    }
-    if (load->tls_at_once) {
-        session->tls = load_tls_begin(load->tls, session->descriptor);
-        if (session->tls == NULL) {
-            session_fail(session, strerror(errno));
-            return;
-        }
-    }
     /* The server speaks first, but for TLS at once. */
-    session_watch(session, EPOLL_CTL_ADD, load->tls_at_once);
+    int error = load_link_open(&session->link, (struct sockaddr *)&load->address,
+                               load->address_length, load->tls_at_once);
+    if (session_goes_on(session, error) && load->tls_at_once)
+        session_goes_on(session, load_link_secure(&session->link, load->tls));
 }
 
 /* The message that was taken, on a connection that is ready for it. */
@@ -264,7 +212,7 @@ static void session_next(struct load_session *session)
     struct load *load = session->load;
     bool up = session->state == STATE_READY;
     if (load->free_first != NULL || up != load->keep || !load_take(load, &session->began)) {
-        session_free(session);
+        session_enqueue(session);
         return;
     }
     session->taken = true;
@@ -299,6 +247,13 @@ static bool dispatch_one(struct load *load)
     return true;
 }
 
+void load_session_unmake(struct load_session *sessions)
+{
+    for (size_t i = 0; i < sessions->load->sessions; i++)
+        session_close(&sessions[i]);
+    free(sessions);
+}
+
 void load_session_dispatch(struct load *load)
 {
     while (dispatch_one(load))
@@ -327,13 +282,10 @@ static void session_ehlo(struct load_session *session)
 static void session_shake(struct load_session *session)
 {
     struct load *load = session->load;
-    int result = load_tls_shake(session->tls);
-    if (result < 0) {
-        session_fail(session, strerror(errno));
-    } else if (result == 0) {
-        if (SSL_want_write(session->tls) && !session->watches_writes)
-            session_watch(session, EPOLL_CTL_MOD, true);
-    } else if (load->goal == LOAD_HANDSHAKES) {
+    bool done = false;
+    if (!session_goes_on(session, load_link_shake(&session->link, &done)) || !done)
+        return;
+    if (load->goal == LOAD_HANDSHAKES) {
         session_count(session, &load->ok);
         session_close(session);
         session_next(session);
@@ -365,7 +317,7 @@ static void session_refused(struct load_session *session, int code)
     /* A server may have enough of a connection that it has served: the message goes by another. */
     if (state == STATE_MAIL && code == 421 && session->carried > 0) {
         session_close(session);
-        session_free(session);
+        session_enqueue(session);
         return;
     }
     char what[] = "refused with 000";
@@ -373,9 +325,9 @@ static void session_refused(struct load_session *session, int code)
     session_complain(session, what);
     session_count_failure(session, &load->rejected);
     /* What was pipelined would have to be read, and a message that is half sent cannot be ended. */
-    if (state < STATE_MAIL || load->pipeline || session->out_length > 0) {
+    if (state < STATE_MAIL || load->pipeline || session->link.out_length > 0) {
         session_close(session);
-        session_free(session);
+        session_enqueue(session);
     } else {
         session_quit(session);
     }
@@ -391,21 +343,18 @@ static void session_reply(struct load_session *session, int code)
         session_next(session);
     } else if (code >= 400 && code <= 599 && state >= STATE_GREETING && state <= STATE_DOT) {
         session_refused(session, code);
-    } else if (code / 100 != states[state].code / 100 || session->out_length > 0) {
+    } else if (code / 100 != states[state].code / 100 || session->link.out_length > 0) {
         session_fail(session, "an answer that does not belong here");
     } else if (state == STATE_GREETING) {
         session_ehlo(session);
-    } else if (state == STATE_EHLO && load->starttls && session->tls == NULL) {
+    } else if (state == STATE_EHLO && load->starttls && session->link.tls == NULL) {
         static const char starttls[] = "STARTTLS\r\n";
         session_say(session, STATE_STARTTLS, starttls, strlen(starttls));
     } else if (state == STATE_EHLO) {
         session_ready(session);
     } else if (state == STATE_STARTTLS) {
         session->state = STATE_HANDSHAKE;
-        session->tls = load_tls_begin(load->tls, session->descriptor);
-        if (session->tls == NULL)
-            session_fail(session, strerror(errno));
-        else
+        if (session_goes_on(session, load_link_secure(&session->link, load->tls)))
             session_shake(session);
     } else if (state == STATE_MAIL && load->pipeline) {
         session->state = STATE_RCPT;
@@ -424,33 +373,17 @@ static void session_reply(struct load_session *session, int code)
     }
 }
 
-/* Reads lines in whatever pieces they come: of each, the code and the character behind it count.
- * False when the connection is not, or no longer, the one that said this. */
-static bool session_parse(struct load_session *session, const char *bytes, size_t length)
+/* What the server said. False when the connection is not, or no longer, the one that said it. */
+static bool session_hear(struct load_session *session, const char *bytes, size_t length)
 {
     size_t connections = session->load->connections;
-    for (const char *end = bytes + length; bytes < end; bytes++) {
-        if (*bytes == '\n') {
-            int code = session->column > 3 ? session->code : 0;
-            bool whole = !session->more || code == 0;
-            session->column = session->code = 0;
-            if (!whole)
-                continue;
-            session_reply(session, code);
-            if (session->descriptor < 0 || session->load->connections != connections ||
-                session->state == STATE_HANDSHAKE)
-                return false;
-        } else if (session->column < 3) {
-            int digit = *bytes >= '0' && *bytes <= '9' ? *bytes - '0' : 1000;
-            session->code = session->code * 10 + digit;
-            session->column++;
-        } else if (session->column == 3) {
-            session->more = *bytes == '-';
-            session->column++;
-        } else {
-            const char *line_end = memchr(bytes, '\n', (size_t)(end - bytes));
-            bytes = (line_end != NULL ? line_end : end) - 1;
-        }
+    const char *end = bytes + length;
+    int code;
+    while ((code = load_link_reply(&session->link, &bytes, end)) != 0) {
+        session_reply(session, code);
+        if (session->state == STATE_CLOSED || session->state == STATE_HANDSHAKE ||
+            session->load->connections != connections)
+            return false;
     }
     return true;
 }
@@ -458,9 +391,9 @@ static bool session_parse(struct load_session *session, const char *bytes, size_
 static void session_read(struct load_session *session, bool to_the_end)
 {
     char bytes[RECEIVE_SIZE];
-    for (bool again = true; again;) {
-        ssize_t n = session->tls != NULL ? load_tls_receive(session->tls, bytes, sizeof bytes)
-                                         : recv(session->descriptor, bytes, sizeof bytes, 0);
+    bool again = true;
+    while (again) {
+        ssize_t n = load_link_receive(&session->link, bytes, sizeof bytes, &again);
         if (n < 0 && errno == EAGAIN)
             return;
         if (n <= 0 && session->state == STATE_QUIT) {
@@ -472,10 +405,9 @@ static void session_read(struct load_session *session, bool to_the_end)
             session_fail(session, n == 0 ? "the server ended the connection" : strerror(errno));
             return;
         }
-        if (!session_parse(session, bytes, (size_t)n))
+        if (!session_hear(session, bytes, (size_t)n))
             return;
-        again = to_the_end || n == sizeof bytes ||
-                (session->tls != NULL && load_tls_pending(session->tls));
+        again |= to_the_end;
     }
 }
 
@@ -485,7 +417,8 @@ void load_session_event(struct load_session *session, uint32_t events)
         session_shake(session);
         return;
     }
-    if (session->out_length > 0 && (events & EPOLLOUT) && !session_flush(session))
+    if (session->link.out_length > 0 && (events & EPOLLOUT) &&
+        !session_sent(session, load_link_flush(&session->link)))
         return;
     if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
         session_read(session, events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR));

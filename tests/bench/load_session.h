@@ -11,6 +11,9 @@ struct load_session;
 /* The sessions of `load`, all free; NULL when memory is out. */
 struct load_session *load_session_make(struct load *load);
 
+/* Closes their connections, and frees them. */
+void load_session_unmake(struct load_session *sessions);
+
 /* Lets the free sessions begin what may begin now. */
 void load_session_dispatch(struct load *load);
 

@@ -8,7 +8,7 @@
 #include <stddef.h>
 #include <sys/types.h>
 
-/* Never NULL: the end with a word where there is none. */
+/* Never NULL: the end with a word where there is none. SSL_CTX_free ends it. */
 SSL_CTX *load_tls_open(void);
 
 /* A client's end on a connected socket; NULL when memory is out. SSL_free ends it. */

@@ -2,7 +2,6 @@
 #include "tests/bench/measure.h"
 
 #include <errno.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,7 +40,8 @@ double measure_percentile(const double *sorted, size_t count, double part)
 {
     if (count == 0)
         return 0;
-    size_t rank = (size_t)ceil(part * (double)count);
+    double exact = part * (double)count;
+    size_t rank = (size_t)exact + (exact > (double)(size_t)exact);
     return sorted[rank > 0 ? rank - 1 : 0];
 }
 
