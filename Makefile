@@ -180,9 +180,25 @@ fuzz: ## look for inputs that break smtpd or relay: FUZZ_SECONDS=60 for each of 
 	@$(MAKE) --no-print-directory fuzz-targets
 	@tests/fuzz/run.sh $(FUZZ_SECONDS) $(FUZZ_TARGETS)
 
-$(BUILD)/tests/bench/commit: $(BUILD)/objects/tests/bench/commit.o $(call archive,queue) $(call archive,common)
-	@mkdir -p $(@D)
-	$(call quiet,LD,$@)$(CC) $(CFLAGS) $(MAYFLY_LDFLAGS) $(LDFLAGS) -o $@ $^
+# The tools of the benchmark: what each is made of beside its own file, and what it is linked with.
+BENCH_TOOLS     := commit copy files load
+bench_objects    = $(patsubst %,$(BUILD)/objects/tests/bench/%.o,$(1))
+BENCH_commit    := $(call bench_objects,measure) $(call archive,queue) $(call archive,common)
+BENCH_copy      := $(call bench_objects,measure message) $(call archive,queue) $(call archive,common)
+BENCH_files     := $(call bench_objects,measure message)
+BENCH_load      := $(call bench_objects,measure message load_link load_session load_tls)
+LIBS_BENCH_copy := -lpq
+LIBS_BENCH_load := -lssl -lcrypto
+
+define bench_rules
+$(BUILD)/tests/bench/$(1): $(BUILD)/objects/tests/bench/$(1).o $(BENCH_$(1)) $(WITH)
+	@mkdir -p $$(@D)
+	$$(call quiet,LD,$$@)$(CC) $(CFLAGS) $(MAYFLY_LDFLAGS) $(LDFLAGS) -o $$@ $$^ $(LIBS_BENCH_$(1))
+endef
+$(foreach tool,$(BENCH_TOOLS),$(eval $(call bench_rules,$(tool))))
+
+.PHONY: bench-tools
+bench-tools: $(BENCH_TOOLS:%=$(BUILD)/tests/bench/%) ## build what the benchmarks measure with
 
 .PHONY: bench-commit
 bench-commit: $(BUILD)/tests/bench/commit ## measure what a durable message costs in BENCH_DIRECTORY=
@@ -212,7 +228,7 @@ clean-run: ## forget what `make run` keeps: its database, its mail, its logs
 .PHONY: test
 test: ## install what is missing, build, and run all tests (TEST_SCALE=full: in full size)
 	@common/packages.sh install build run test
-	@$(MAKE) --no-print-directory $(all_cores) all unit-tests
+	@$(MAKE) --no-print-directory $(all_cores) all unit-tests bench-tools
 	@$(MAKE) --no-print-directory fuzz-targets
 	@MAYFLY_BUILD="$(BUILD)" common/test.sh $(unit_tests) tests/system
 
@@ -302,7 +318,7 @@ BRANCHES_GOAL := 85
 .PHONY: coverage
 coverage: ## run the tests and show which lines and branches of queue, smtpd and storer they run
 	@common/packages.sh install build run test torture
-	@$(MAKE) --no-print-directory $(all_cores) COVERAGE=1 BUILD=build/coverage all unit-tests
+	@$(MAKE) --no-print-directory $(all_cores) COVERAGE=1 BUILD=build/coverage all unit-tests bench-tools
 	@find build/coverage -name '*.gcda' -delete
 	@MAYFLY_BUILD=build/coverage PYTEST_ADDOPTS="--ignore=tests/system/torture --ignore=tests/system/test_fuzz.py" \
 	    common/test.sh $(unit_tests:$(BUILD)/%=build/coverage/%) tests/system

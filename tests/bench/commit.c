@@ -3,31 +3,18 @@
  *
  *     build/tests/bench/commit DIRECTORY [BYTES] */
 #include "queue/commit.h"
+#include "tests/bench/measure.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { RUNS = 5, FILES = 1024 };
 
 static const char *recipients[] = {"bob@mayfly.example"};
-
-static double seconds_now(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
-}
-
-static void die(const char *what)
-{
-    perror(what);
-    exit(1);
-}
 
 /* Flushes that the block device of `path` was sent so far; 0 where the kernel does not say. */
 static unsigned long flushes(const char *path)
@@ -35,7 +22,7 @@ static unsigned long flushes(const char *path)
     struct stat status;
     unsigned long count = 0;
     if (stat(path, &status) < 0)
-        die(path);
+        measure_die(path);
     FILE *stats = fopen("/proc/diskstats", "re");
     char line[512];
     while (stats != NULL && fgets(line, sizeof line, stats) != NULL) {
@@ -78,15 +65,9 @@ static void commit_group(struct commit *commit, const struct spool *spool, size_
     commit_run(commit, group, size);
     for (size_t i = 0; i < size; i++) {
         if (writers[i].error != 0)
-            die("commit");
+            measure_die("commit");
         unlinkat(spool->directories[QUEUE_STORE][QUEUE_NEW], writers[i].id, 0);
     }
-}
-
-static int compare(const void *a, const void *b)
-{
-    double left = *(const double *)a, right = *(const double *)b;
-    return (left > right) - (left < right);
 }
 
 int main(int argc, char **argv)
@@ -107,7 +88,7 @@ int main(int argc, char **argv)
         for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
             struct commit commit;
             if (commit_open(&commit, &spool) != 0)
-                die("commit_open");
+                measure_die("commit_open");
             struct commit_queue *store = &commit.queues[QUEUE_STORE];
             if (method == COMMIT_SYNCFS && store->method != COMMIT_SYNCFS)
                 break;
@@ -115,12 +96,12 @@ int main(int argc, char **argv)
             double rates[RUNS];
             unsigned long before = flushes(argv[1]);
             for (int run = 0; run < RUNS; run++) {
-                double start = seconds_now();
+                double start = measure_now();
                 for (size_t done = 0; done < FILES; done += sizes[i])
                     commit_group(&commit, &spool, sizes[i], bytes, length);
-                rates[run] = FILES / (seconds_now() - start);
+                rates[run] = FILES / (measure_now() - start);
             }
-            qsort(rates, RUNS, sizeof *rates, compare);
+            measure_sort(rates, RUNS);
             double median = rates[RUNS / 2];
             if (reference <= 0)
                 reference = median;

@@ -35,7 +35,7 @@ CONFINED_MODULES = ("test_confine.py",)
 
 @built
 def test_address_and_undefined_behaviour(tally_of, tmp_path):
-    tools.make("SANITIZE=1", "all", "unit-tests")
+    tools.make("SANITIZE=1", "all", "unit-tests", "bench-tools")
     with tally_of("tools/asan-ubsan unit") as tally:
         tools.run_units("build/sanitize", tally)
     if FULL:
@@ -45,7 +45,7 @@ def test_address_and_undefined_behaviour(tally_of, tmp_path):
 
 @built
 def test_threads(tally_of, tmp_path):
-    tools.make("SANITIZE=thread", "all", "unit-tests")
+    tools.make("SANITIZE=thread", "all", "unit-tests", "bench-tools")
     with tally_of("tools/tsan unit") as tally:
         tools.run_units("build/thread", tally, CONFINED)
     if FULL:
