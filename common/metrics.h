@@ -41,9 +41,11 @@ void metric_add(struct metric *metric, double amount);
 void metric_set_value(struct metric *metric, double value);
 void metric_observe(struct metric *metric, double value);
 
-/* Starts writing `set` to `path` on the loop; with a NULL path nothing is ever written. The timer
- * does not keep the loop alive. Called by program_main. */
-void metrics_start(uv_loop_t *loop, const char *path, const struct metric_set *set);
+/* Starts writing `set` to `path` on the loop, headed by what every program says of itself, under its
+ * `program` name; with a NULL path nothing is ever written. The timer does not keep the loop alive.
+ * Called by program_main. */
+void metrics_start(uv_loop_t *loop, const char *path, const char *program,
+                   const struct metric_set *set);
 
 /* Closes the timer. The loop must run on until it is closed. */
 void metrics_stop(void);

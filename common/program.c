@@ -187,7 +187,7 @@ static int program_run(const struct program *program)
         return code;
     catch_signals();
     const struct settings_common *common = program->config;
-    metrics_start(&self.loop, common->metrics_file, program->metrics);
+    metrics_start(&self.loop, common->metrics_file, program->name, program->metrics);
 
     code = program->start(&self.loop, program->config);
     if (code != EX_OK)

@@ -9,7 +9,11 @@ enum counter {
     COUNTER_BUSY,
     COUNTER_WAITING,
     COUNTER_REFUSED,
-    COUNTER_LAST,    /* gauge: when the last pass ended that left nothing undone */
+    COUNTER_LAST,     /* gauge: when the last pass ended that left nothing undone */
+    COUNTER_INTERVAL, /* gauges: settings */
+    COUNTER_RETENTION,
+    COUNTER_PARTITIONS, /* gauges */
+    COUNTER_EXPIRED,
     COUNTER_DROPPED, /* partitions */
     COUNTER_STORE_TMP,
     COUNTER_STORE_FAILED,

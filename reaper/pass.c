@@ -41,6 +41,9 @@ static const char sql_holder[] =
 static const char sql_retention[] = "SELECT set_retention(make_interval(secs => $1))";
 static const char sql_list[] = "SELECT name, parent, step, command FROM expired_partitions()";
 static const char sql_partitions[] = "SELECT make_partitions_ahead()";
+static const char sql_count[] =
+    "SELECT count(*) FROM pg_inherits"
+    " WHERE inhparent IN ('messages'::regclass, 'deliveries'::regclass)";
 
 static enum pass_step session_done(struct pass *pass);
 static enum pass_step lock_done(struct pass *pass);
@@ -49,6 +52,7 @@ static enum pass_step retention_done(struct pass *pass);
 static enum pass_step list_done(struct pass *pass);
 static enum pass_step command_done(struct pass *pass);
 static enum pass_step partitions_done(struct pass *pass);
+static enum pass_step count_done(struct pass *pass);
 
 /* Each step, and what its success leads to; PASS_IDLE when the pass has ended. Expired partitions
  * go before new ones come: a longer retention may want a day back whose detach must be finished
@@ -65,6 +69,7 @@ static const struct {
     [PASS_LIST] = {"list", sql_list, list_done},
     [PASS_COMMAND] = {"command", NULL, command_done},
     [PASS_PARTITIONS] = {"partitions", sql_partitions, partitions_done},
+    [PASS_COUNT] = {"count", sql_count, count_done},
 };
 
 _Static_assert((int)COUNTER_DONE == PASS_DONE && (int)COUNTER_BUSY == PASS_BUSY &&
@@ -201,6 +206,7 @@ static enum pass_step next_command(struct pass *pass)
 
 static enum pass_step list_done(struct pass *pass)
 {
+    metric_set_value(&counters[COUNTER_EXPIRED], PQntuples(pass->list));
     pass->row = -1;
     pass->stuck[0] = pass->stuck[1] = false;
     pass->progress = pass->undone = false;
@@ -238,6 +244,12 @@ static enum pass_step command_failed(struct pass *pass)
 static enum pass_step partitions_done(struct pass *pass)
 {
     log_debug("partitions_ready", LOG_NUMBER("days", pass->number));
+    return PASS_COUNT;
+}
+
+static enum pass_step count_done(struct pass *pass)
+{
+    metric_set_value(&counters[COUNTER_PARTITIONS], (double)pass->number);
     if (!pass->undone)
         return pass_end(pass, PASS_DONE);
     pass->said_busy = true;

@@ -27,6 +27,7 @@ enum pass_step {
     PASS_LIST,       /* which partitions have a next step? */
     PASS_COMMAND,    /* take it; for each, then LIST again until there is none */
     PASS_PARTITIONS, /* make those of the next two weeks */
+    PASS_COUNT,      /* how many are there? for the metrics */
     PASS_STEP_COUNT,
 };
 

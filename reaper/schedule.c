@@ -112,6 +112,8 @@ void schedule_start(uv_loop_t *loop, const struct config *config)
 {
     schedule.config = config;
     schedule.loop = loop;
+    metric_set_value(&counters[COUNTER_INTERVAL], (double)config->interval);
+    metric_set_value(&counters[COUNTER_RETENTION], (double)config->retention);
     uv_timer_init(loop, &schedule.pass_timer);
     uv_timer_init(loop, &schedule.sweep_timer);
     uv_timer_start(&schedule.sweep_timer, sweep_timer_cb, 0, (uint64_t)config->interval * 1000);

@@ -40,13 +40,16 @@ static bool is_regular(const struct broom *broom, const char *name, struct stat 
            S_ISREG(status->st_mode);
 }
 
-/* Somebody may have been faster: a file that is gone is what was wanted. */
-static void remove_file(struct broom *broom, const char *name)
+/* Somebody may have been faster: a file that is gone is what was wanted. True when it was we. */
+static bool remove_file(struct broom *broom, const char *name)
 {
-    if (FAULT_CALL("sweep.remove", unlinkat(broom->descriptor, name, 0)) == 0)
+    if (FAULT_CALL("sweep.remove", unlinkat(broom->descriptor, name, 0)) == 0) {
         broom->sweep->removed[broom->queue][broom->directory]++;
-    else if (errno != ENOENT)
+        return true;
+    }
+    if (errno != ENOENT)
         broom_fail(broom, errno);
+    return false;
 }
 
 /* The message's name, when `name` is that of a reason; false when it is not. */
@@ -75,9 +78,12 @@ static void sweep_file(struct broom *broom, const char *name)
         remove_file(broom, name);
         return;
     }
-    if (reason_message(name, other) && is_regular(broom, other, &status))
+    bool is_reason = reason_message(name, other);
+    if (is_reason && is_regular(broom, other, &status))
         return;
-    remove_file(broom, name);
+    /* The end of a message's life, so it has its line; what else is swept is only counted. */
+    if (remove_file(broom, name) && !is_reason)
+        log_info("forgotten", LOG_TEXT("id", name), LOG_TEXT("queue", queue_names[broom->queue]));
     int length = snprintf(other, sizeof other, "%s%s", name, reason_suffix);
     if (length < (int)sizeof other && is_regular(broom, other, &status))
         remove_file(broom, other);

@@ -82,7 +82,6 @@ static bool is_due(struct deferred *deferred, const struct stat *file)
         return true;
     if (due < deferred->earliest)
         deferred->earliest = due;
-    deferred->waiting++;
     return false;
 }
 

@@ -13,7 +13,6 @@ struct deferred {
     int64_t since; /* when this process began, microseconds since the epoch; 0: not known */
     int64_t
         earliest; /* of those that were not due, microseconds since the epoch; INT64_MAX: none */
-    uint64_t waiting; /* how many those are */
 };
 
 /* Before a full look. */

@@ -43,7 +43,7 @@ static void reload(void)
 
 static void refresh(void)
 {
-    metric_set_value(&relay_metrics[METRIC_BACKLOG], (double)pipeline_backlog(&pipeline));
+    pipeline_measure(&pipeline);
 }
 
 static const struct metric_set metrics = {

@@ -192,7 +192,6 @@ static void watch_cur(struct pipeline *pipeline)
     if (watcher->cur_scans != pipeline->cur_scans) {
         pipeline->cur_scans = watcher->cur_scans;
         pipeline->cur_rests_until = now + LOOK_PAUSE + 10 * (now - pipeline->cur_began);
-        metric_set_value(&relay_metrics[METRIC_WAITING], (double)pipeline->deferred.waiting);
         if (pipeline->deferred.earliest != INT64_MAX)
             due_at(pipeline, pipeline->deferred.earliest);
     }
@@ -367,6 +366,7 @@ int pipeline_start(struct pipeline *pipeline, uv_loop_t *loop, struct config *co
     code = begin(pipeline);
     if (code != 0)
         return code;
+    census_init(&pipeline->census, loop, config->common.spool, QUEUE_RELAY);
     set_up_sender(pipeline);
     recording_start(&pipeline->recording, loop, &pipeline->recorder, &pipeline->recorder_lock);
     pipeline->recording.owner = pipeline;
@@ -421,11 +421,25 @@ void pipeline_stop(struct pipeline *pipeline)
 {
     pipeline->stopping = true;
     watcher_stop(&pipeline->watcher);
+    census_stop(&pipeline->census);
     sender_stop(&pipeline->sender);
     uv_timer_start(&pipeline->stop_timer, stop_timer_cb, STOP_PATIENCE, 0);
 }
 
-size_t pipeline_backlog(const struct pipeline *pipeline)
+/* Of what waits, the intake knows as much as it has room for, but at once; the census knows all, but
+ * as it was. */
+void pipeline_measure(struct pipeline *pipeline)
 {
-    return pipeline->intake.known_count - pipeline->intake.leaving_count;
+    const struct census *census = &pipeline->census;
+    uint64_t known = pipeline->intake.known_count - pipeline->intake.leaving_count;
+    uint64_t waiting = census->counts[QUEUE_NEW].messages;
+
+    metric_set_value(&relay_metrics[METRIC_BACKLOG], (double)(waiting > known ? waiting : known));
+    metric_set_value(&relay_metrics[METRIC_BACKLOG_AGE], census_age(census, QUEUE_NEW));
+    metric_set_value(&relay_metrics[METRIC_WAITING], (double)census->counts[QUEUE_CUR].messages);
+    metric_set_value(&relay_metrics[METRIC_WAITING_AGE], census_age(census, QUEUE_CUR));
+    metric_set_value(&relay_metrics[METRIC_IN_FAILED],
+                     (double)census->counts[QUEUE_FAILED].messages);
+    metric_set_value(&relay_metrics[METRIC_READY], pipeline->watcher.watching);
+    census_begin(&pipeline->census);
 }

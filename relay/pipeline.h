@@ -11,6 +11,7 @@
 #ifndef RELAY_PIPELINE_H
 #define RELAY_PIPELINE_H
 
+#include "queue/census.h"
 #include "queue/intake.h"
 #include "queue/watcher.h"
 #include "relay/config.h"
@@ -30,6 +31,7 @@ struct pipeline {
     struct config *config;
     struct intake intake;
     struct watcher watcher;
+    struct census census;
     struct sender sender;
 
     struct load load;
@@ -65,7 +67,7 @@ void pipeline_reload(struct pipeline *pipeline);
  * records what became of them, and closes every handle. */
 void pipeline_stop(struct pipeline *pipeline);
 
-/* Messages that are known to wait. */
-size_t pipeline_backlog(const struct pipeline *pipeline);
+/* Sets the gauges (relay/metrics.h) that are looked up. */
+void pipeline_measure(struct pipeline *pipeline);
 
 #endif

@@ -11,7 +11,19 @@
     COUNTER("refused_total", "reason=\"" reason "\"", "commands, messages and connections refused")
 #define RECIPIENTS(queue)                                                                          \
     COUNTER("recipients_total", "queue=\"" queue "\"", "recipients of the messages accepted")
-#define TLS(result) COUNTER("tls_total", "result=\"" result "\"", "STARTTLS, by how it ended")
+#define TLS(result)          COUNTER("tls_total", "result=\"" result "\"", "STARTTLS, by how it ended")
+#define COMMAND(verb, class) (COUNTER_COMMANDS + (verb)*CLASS_COUNT + (class))
+#define COMMANDS(verb, text, success)                                                              \
+    [COMMAND(verb, CLASS_SUCCESS)] = ANSWERED(text, success),                                      \
+                   [COMMAND(verb, CLASS_4XX)] = ANSWERED(text, "4xx"),                             \
+                   [COMMAND(verb, CLASS_5XX)] = ANSWERED(text, "5xx")
+#define ANSWERED(verb, class)                                                                      \
+    COUNTER("commands_total", "verb=\"" verb "\",class=\"" class "\"",                             \
+            "commands answered; verb content is the end of a message's content")
+#define GAUGE(metric, help_text)                                                                   \
+    {                                                                                              \
+        .name = "mayfly_smtpd_" metric, .help = (help_text), .type = METRIC_GAUGE                  \
+    }
 #define HISTOGRAM(metric, limits, help_text)                                                       \
     {                                                                                              \
         .name = "mayfly_smtpd_" metric, .help = (help_text), .type = METRIC_HISTOGRAM,             \
@@ -20,12 +32,9 @@
 
 static struct metric metrics[COUNTER_COUNT] = {
     [COUNTER_CONNECTIONS] = COUNTER("connections_total", NULL, "connections taken"),
-    [COUNTER_CONNECTIONS_OPEN] = {.name = "mayfly_smtpd_connections",
-                                  .help = "connections that are open",
-                                  .type = METRIC_GAUGE},
-    [COUNTER_PRESSURE] = {.name = "mayfly_smtpd_pressure",
-                          .help = "1 while the limits are tightened",
-                          .type = METRIC_GAUGE},
+    [COUNTER_CONNECTIONS_OPEN] = GAUGE("connections", "connections that are open"),
+    [COUNTER_CONNECTIONS_LIMIT] = GAUGE("connections_limit", "connections that there may be"),
+    [COUNTER_PRESSURE] = GAUGE("pressure", "1 while the limits are tightened"),
     [COUNTER_EARLY_TALKERS] =
         COUNTER("early_talkers_total", NULL, "connections that spoke before the greeting"),
     [COUNTER_EARLY_PIPELINING] =
@@ -36,7 +45,22 @@ static struct metric metrics[COUNTER_COUNT] = {
     [COUNTER_TLS_FAILED] = TLS("failed"),
     [COUNTER_TLS_BROKEN] =
         COUNTER("tls_broken_total", NULL, "connections lost to a violation of TLS after its begin"),
-    [COUNTER_COMMANDS] = COUNTER("commands_total", NULL, "command lines answered"),
+    [COUNTER_TLS_EXPIRY] = GAUGE("tls_certificate_expiry_timestamp_seconds",
+                                 "when the certificate expires; 0 without one"),
+    COMMANDS(VERB_HELO, "helo", "2xx"),
+    COMMANDS(VERB_EHLO, "ehlo", "2xx"),
+    COMMANDS(VERB_STARTTLS, "starttls", "2xx"),
+    COMMANDS(VERB_MAIL, "mail", "2xx"),
+    COMMANDS(VERB_RCPT, "rcpt", "2xx"),
+    COMMANDS(VERB_DATA, "data", "3xx"),
+    COMMANDS(VERB_BDAT, "bdat", "2xx"),
+    COMMANDS(VERB_CONTENT, "content", "2xx"),
+    COMMANDS(VERB_RSET, "rset", "2xx"),
+    COMMANDS(VERB_NOOP, "noop", "2xx"),
+    COMMANDS(VERB_HELP, "help", "2xx"),
+    COMMANDS(VERB_VRFY, "vrfy", "2xx"),
+    COMMANDS(VERB_QUIT, "quit", "2xx"),
+    COMMANDS(VERB_OTHER, "other", "2xx"),
     [COUNTER_REPLIES_2XX] = REPLIES("2xx"),
     [COUNTER_REPLIES_3XX] = REPLIES("3xx"),
     [COUNTER_REPLIES_4XX] = REPLIES("4xx"),
@@ -46,6 +70,10 @@ static struct metric metrics[COUNTER_COUNT] = {
     [COUNTER_STORED] = RECIPIENTS("store"),
     [COUNTER_RELAYED] = RECIPIENTS("relay"),
     [COUNTER_DISCARDED] = COUNTER("discarded_total", NULL, "messages answered 250 and dropped"),
+    [COUNTER_SPOOL_FREE] =
+        GAUGE("spool_free_bytes", "bytes free on the spool, of its queues where there is least"),
+    [COUNTER_SPOOL_MIN_FREE] =
+        GAUGE("spool_min_free_bytes", "bytes that must stay free: with fewer all mail is put off"),
     [COUNTER_COMMIT_GROUP] = HISTOGRAM("commit_messages", metric_group, "messages of a commit"),
     [COUNTER_COMMIT_SECONDS] =
         HISTOGRAM("commit_seconds", metric_seconds, "from a commit's beginning to its end"),
@@ -103,9 +131,46 @@ static const enum counter refusals[REPLY_COUNT] = {
     [REPLY_OUT_OF_TURN] = COUNTER_REFUSED_OUT_OF_TURN,
 };
 
+/* What an event is counted as; 0 for those that are no command and end none. */
+#define COUNTED(verb) (VERB_##verb + 1)
+static const unsigned char verbs[EVENT_COUNT] = {
+    [EVENT_HELO] = COUNTED(HELO),
+    [EVENT_EHLO] = COUNTED(EHLO),
+    [EVENT_STARTTLS] = COUNTED(STARTTLS),
+    [EVENT_MAIL] = COUNTED(MAIL),
+    [EVENT_RCPT] = COUNTED(RCPT),
+    [EVENT_DATA] = COUNTED(DATA),
+    [EVENT_BDAT] = COUNTED(BDAT),
+    [EVENT_BAD_CHUNK] = COUNTED(BDAT),
+    [EVENT_CHUNK_SKIPPED] = COUNTED(BDAT),
+    [EVENT_CHUNK_END] = COUNTED(BDAT),
+    [EVENT_CONTENT_END] = COUNTED(CONTENT),
+    [EVENT_COMMITTED] = COUNTED(CONTENT),
+    [EVENT_COMMIT_FAILED] = COUNTED(CONTENT),
+    [EVENT_RSET] = COUNTED(RSET),
+    [EVENT_NOOP] = COUNTED(NOOP),
+    [EVENT_HELP] = COUNTED(HELP),
+    [EVENT_VRFY] = COUNTED(VRFY),
+    [EVENT_QUIT] = COUNTED(QUIT),
+    [EVENT_UNIMPLEMENTED] = COUNTED(OTHER),
+    [EVENT_FOREIGN] = COUNTED(OTHER),
+    [EVENT_UNKNOWN] = COUNTED(OTHER),
+    [EVENT_MALFORMED] = COUNTED(OTHER),
+    [EVENT_MISUSED] = COUNTED(OTHER),
+    [EVENT_BAD_LINE_END] = COUNTED(OTHER),
+    [EVENT_LINE_TOO_LONG] = COUNTED(OTHER),
+    [EVENT_OUT_OF_TURN] = COUNTED(OTHER),
+    [EVENT_SECOND_HEADER] = COUNTED(OTHER),
+};
+
 void counters_add(enum counter counter, double amount)
 {
     metric_add(&metrics[counter], amount);
+}
+
+void counters_set_value(enum counter counter, double value)
+{
+    metric_set_value(&metrics[counter], value);
 }
 
 void counters_observe(enum counter counter, double value)
@@ -113,12 +178,21 @@ void counters_observe(enum counter counter, double value)
     metric_observe(&metrics[counter], value);
 }
 
-void counters_reply(enum reply reply)
+static void count_command(int verb, unsigned class)
+{
+    int row = class < 4 ? CLASS_SUCCESS : class == 4 ? CLASS_4XX : CLASS_5XX;
+
+    counters_add((enum counter)COMMAND(verb, row), 1);
+}
+
+void counters_reply(enum session_event event, enum reply reply)
 {
     unsigned class = reply_code(reply) / 100;
 
     if (class >= 2 && class <= 5)
         counters_add((enum counter)(COUNTER_REPLIES_2XX + (int)class - 2), 1);
+    if (verbs[event] != 0)
+        count_command(verbs[event] - 1, class);
     if (refusals[reply] != 0)
         counters_add(refusals[reply], 1);
 }

@@ -4,10 +4,34 @@
 
 #include "common/metrics.h"
 #include "smtpd/reply.h"
+#include "smtpd/session.h"
+
+/* What is answered: verbs, and the end of a message's content, which has a reply of its own. */
+enum counter_verb {
+    VERB_HELO,
+    VERB_EHLO,
+    VERB_STARTTLS,
+    VERB_MAIL,
+    VERB_RCPT,
+    VERB_DATA,
+    VERB_BDAT,
+    VERB_CONTENT,
+    VERB_RSET,
+    VERB_NOOP,
+    VERB_HELP,
+    VERB_VRFY,
+    VERB_QUIT,
+    VERB_OTHER, /* unknown, unimplemented, malformed or misused */
+    VERB_COUNT
+};
+
+/* Success is 3xx for DATA and 2xx for all others. */
+enum counter_class { CLASS_SUCCESS, CLASS_4XX, CLASS_5XX, CLASS_COUNT };
 
 enum counter {
     COUNTER_CONNECTIONS,
     COUNTER_CONNECTIONS_OPEN,
+    COUNTER_CONNECTIONS_LIMIT,
     COUNTER_PRESSURE,
     COUNTER_EARLY_TALKERS,
     COUNTER_EARLY_PIPELINING,
@@ -15,8 +39,10 @@ enum counter {
     COUNTER_TLS_BEGUN,
     COUNTER_TLS_FAILED,
     COUNTER_TLS_BROKEN,
-    COUNTER_COMMANDS,
-    COUNTER_REPLIES_2XX,
+    COUNTER_TLS_EXPIRY,
+    COUNTER_COMMANDS, /* one for each verb and class */
+    COUNTER_COMMANDS_END = COUNTER_COMMANDS + VERB_COUNT * CLASS_COUNT,
+    COUNTER_REPLIES_2XX = COUNTER_COMMANDS_END,
     COUNTER_REPLIES_3XX,
     COUNTER_REPLIES_4XX,
     COUNTER_REPLIES_5XX,
@@ -25,6 +51,8 @@ enum counter {
     COUNTER_STORED,
     COUNTER_RELAYED,
     COUNTER_DISCARDED,
+    COUNTER_SPOOL_FREE,
+    COUNTER_SPOOL_MIN_FREE,
     COUNTER_COMMIT_GROUP,
     COUNTER_COMMIT_SECONDS,
     COUNTER_REFUSED_SHUTDOWN,
@@ -56,9 +84,11 @@ enum counter {
 extern const struct metric_set counters_set;
 
 void counters_add(enum counter counter, double amount);
+void counters_set_value(enum counter counter, double value);
 void counters_observe(enum counter counter, double value);
 
-/* Counts a reply in its class and, when it refuses something, under its enhanced status code. */
-void counters_reply(enum reply reply);
+/* Counts a reply in its class; with the verb, where `event` is a command or the end of content; and
+ * by its reason, when it refuses something. */
+void counters_reply(enum session_event event, enum reply reply);
 
 #endif

@@ -139,16 +139,15 @@ static bool was_logged(const struct session *session, enum reply reply)
     return false;
 }
 
-static void note_reply(struct session *session, enum reply reply, struct slice line)
+static void note_reply(struct session *session, enum session_event event, enum reply reply,
+                       struct slice line)
 {
     struct connection *connection = connection_of(session);
 
     connection->answered = true;
     /* Not with those who are one too many: there may be any number of them. */
     connection->courteous = reply_code(reply) >= 400 && session->state != SESSION_NEW;
-    counters_reply(reply);
-    if (line.length > 0)
-        counters_add(COUNTER_COMMANDS, 1);
+    counters_reply(event, reply);
     if (reply_code(reply) >= 400 && !(line.length > 0 && was_logged(session, reply)))
         log_refusal(connection, reply, line);
 }

@@ -40,8 +40,15 @@ static void reload(void)
     server_reload(&server);
 }
 
+static void refresh(void)
+{
+    server_measure(&server);
+}
+
 int main(int argc, char **argv)
 {
+    const struct metric_set metrics = {
+        .metrics = counters_set.metrics, .count = counters_set.count, .refresh = refresh};
     const struct program program = {
         .name = "smtpd",
         .summary = "Receives mail by SMTP and puts it into the spool, durably.",
@@ -49,7 +56,7 @@ int main(int argc, char **argv)
         .settings = config_settings,
         .settings_count = config_settings_count,
         .config = &config,
-        .metrics = &counters_set,
+        .metrics = &metrics,
         .check = config_check,
         .prepare = prepare,
         .start = start,

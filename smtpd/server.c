@@ -88,6 +88,7 @@ static bool load_tls(struct server *server)
     log_info("tls_loaded", LOG_TEXT("certificate", config->tls_cert));
     tls_context_free(server->tls);
     server->tls = fresh;
+    counters_set_value(COUNTER_TLS_EXPIRY, (double)tls_context_expiry(fresh));
     return true;
 }
 
@@ -277,6 +278,19 @@ void server_reload(struct server *server)
         log_error("no_memory");
     else
         log_info("reloaded");
+}
+
+void server_measure(const struct server *server)
+{
+    uint64_t least = UINT64_MAX, bytes, files;
+
+    counters_set_value(COUNTER_CONNECTIONS_LIMIT, (double)server->connection_limit);
+    counters_set_value(COUNTER_SPOOL_MIN_FREE, (double)server->config->min_free);
+    for (int queue = 0; queue < QUEUE_COUNT; queue++)
+        if (spool_room(&server->spool, (enum queue)queue, &bytes, &files) == 0 && bytes < least)
+            least = bytes;
+    if (least != UINT64_MAX) /* else what was known holds, as when the spool is closed */
+        counters_set_value(COUNTER_SPOOL_FREE, (double)least);
 }
 
 static void deadline_cb(uv_timer_t *timer)

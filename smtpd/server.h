@@ -78,6 +78,9 @@ void server_settle(struct server *server);
  * lets them go. */
 void server_feel_pressure(struct server *server);
 
+/* Sets the gauges (smtpd/counters.h) that are looked up. */
+void server_measure(const struct server *server);
+
 /* The tick of the wheel in which `milliseconds` of uv_now have passed. */
 uint32_t server_tick(uint64_t milliseconds);
 

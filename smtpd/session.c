@@ -60,7 +60,8 @@ static enum reply apply_limits(struct session *session, const struct transition 
     return reply;
 }
 
-static void answer(struct session *session, enum reply reply, struct slice line)
+static void answer(struct session *session, enum session_event event, enum reply reply,
+                   struct slice line)
 {
     const struct reply_values values = {
         .hostname = session->rules->hostname,
@@ -74,7 +75,7 @@ static void answer(struct session *session, enum reply reply, struct slice line)
     reply_format(reply, &values, session->out);
     session->delayed =
         session->rules->delay_errors && session->errors > session->rules->max_errors / 2;
-    session->host->replied(session, reply, line);
+    session->host->replied(session, event, reply, line);
 }
 
 static bool holds_transaction(enum session_state state)
@@ -121,7 +122,7 @@ static void step(struct session *session, enum session_event event, struct slice
     if (reply_code(reply) == 421) /* says that the connection is closed: RFC 5321, section 3.8 */
         next = SESSION_CLOSED;
     if (reply != REPLY_NONE)
-        answer(session, reply, line);
+        answer(session, event, reply, line);
     enter(session, next);
 }
 

@@ -135,8 +135,10 @@ struct session_host {
     /* The message is not wanted any more, neither is any event about it. */
     void (*message_abort)(struct session *session);
 
-    /* A reply was given. `line` is the command it answers, or empty. For log and metrics. */
-    void (*replied)(struct session *session, enum reply reply, struct slice line);
+    /* A reply was given, to `event`. `line` is the command it answers, or empty. For log and
+     * metrics. */
+    void (*replied)(struct session *session, enum session_event event, enum reply reply,
+                    struct slice line);
 
     /* For log and metrics as well. */
     void (*noted)(struct session *session, enum session_note note, struct slice line);

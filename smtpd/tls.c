@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 
 enum {
     /* Handshake messages and alerts, both ways, in one call. A handshake takes 14 at most; after
@@ -262,6 +263,15 @@ out:
     SSL_CTX_free(ssl);
     ERR_clear_error();
     return context;
+}
+
+int64_t tls_context_expiry(const struct tls_context *context)
+{
+    struct tm expiry;
+
+    if (ASN1_TIME_to_tm(X509_get0_notAfter(SSL_CTX_get0_certificate(context->ssl)), &expiry) != 1)
+        return 0;
+    return timegm(&expiry);
 }
 
 void tls_context_free(struct tls_context *context)

@@ -16,6 +16,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 enum {
     TLS_REASON_SIZE = 512,
@@ -39,6 +40,9 @@ struct tls_context;
  * The first call also sets up OpenSSL, which reads its configuration file. */
 struct tls_context *tls_context_load(const char *certificate, const char *key,
                                      char reason[static TLS_REASON_SIZE]);
+
+/* When its certificate expires, in seconds since the epoch. */
+int64_t tls_context_expiry(const struct tls_context *context);
 
 /* Connections that were opened with it go on. NULL is allowed. */
 void tls_context_free(struct tls_context *context);

@@ -74,7 +74,7 @@ static void stop(void)
 
 static void refresh(void)
 {
-    metric_set_value(&storer_metrics[METRIC_BACKLOG], (double)pipeline_backlog(&pipeline));
+    pipeline_measure(&pipeline);
 }
 
 static const struct metric_set metrics = {

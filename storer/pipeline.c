@@ -97,10 +97,9 @@ static void start_storing(struct pipeline *pipeline)
 }
 
 /* Ready: the lock, the watch, the database and the right schema. */
-static void say_ready(struct pipeline *pipeline)
+static bool is_ready(const struct pipeline *pipeline)
 {
-    if (pipeline->watcher.watching && pipeline->database.checked)
-        program_ready();
+    return pipeline->watcher.watching && pipeline->database.checked;
 }
 
 static void database_done_cb(struct database *database, struct batch *batch)
@@ -127,8 +126,10 @@ static void count_message(const struct message *message)
     if (message->fate == FATE_OPEN || message->directory != QUEUE_NEW)
         return;
     metric_add(&storer_metrics[metrics[message->fate]], 1);
-    if (message->fate == FATE_STORED)
-        metric_add(&storer_metrics[METRIC_BYTES], (double)message->size);
+    if (message->fate != FATE_STORED)
+        return;
+    metric_add(&storer_metrics[METRIC_BYTES], (double)message->size);
+    metric_add(&storer_metrics[METRIC_DELIVERIES], (double)message->deliveries);
 }
 
 static void retire_done_cb(uv_work_t *work, int status)
@@ -208,7 +209,8 @@ static void turn_cb(uv_prepare_t *turn)
     start_storing(pipeline);
     watcher_turn(&pipeline->watcher);
     start_loading(pipeline);
-    say_ready(pipeline);
+    if (is_ready(pipeline))
+        program_ready();
 }
 
 /* Beginning and end. */
@@ -254,6 +256,7 @@ int pipeline_start(struct pipeline *pipeline, uv_loop_t *loop, const struct stor
     int code = begin(pipeline);
     if (code != 0)
         return code;
+    census_init(&pipeline->census, loop, config->common.spool, QUEUE_STORE);
     uv_timer_init(loop, &pipeline->stop_timer);
     uv_prepare_init(loop, &pipeline->turn);
     pipeline->turn.data = pipeline->stop_timer.data = pipeline;
@@ -302,10 +305,23 @@ void pipeline_stop(struct pipeline *pipeline)
 {
     pipeline->stopping = true;
     watcher_stop(&pipeline->watcher);
+    census_stop(&pipeline->census);
     uv_timer_start(&pipeline->stop_timer, stop_timer_cb, STOP_PATIENCE, 0);
 }
 
-size_t pipeline_backlog(const struct pipeline *pipeline)
+/* Of what waits, the intake knows as much as it has room for, but at once; the census knows all, but
+ * as it was. */
+void pipeline_measure(struct pipeline *pipeline)
 {
-    return pipeline->intake.known_count - pipeline->intake.leaving_count;
+    const struct census *census = &pipeline->census;
+    uint64_t known = pipeline->intake.known_count - pipeline->intake.leaving_count;
+    uint64_t waiting = census->counts[QUEUE_NEW].messages;
+
+    metric_set_value(&storer_metrics[METRIC_BACKLOG], (double)(waiting > known ? waiting : known));
+    metric_set_value(&storer_metrics[METRIC_BACKLOG_AGE], census_age(census, QUEUE_NEW));
+    metric_set_value(&storer_metrics[METRIC_KEPT], (double)census->counts[QUEUE_CUR].messages);
+    metric_set_value(&storer_metrics[METRIC_IN_FAILED],
+                     (double)census->counts[QUEUE_FAILED].messages);
+    metric_set_value(&storer_metrics[METRIC_READY], is_ready(pipeline));
+    census_begin(&pipeline->census);
 }

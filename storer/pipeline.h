@@ -13,6 +13,7 @@
 #define STORER_PIPELINE_H
 
 #include "common/settings.h"
+#include "queue/census.h"
 #include "queue/watcher.h"
 #include "storer/database.h"
 #include "storer/kept.h"
@@ -39,6 +40,7 @@ struct pipeline {
     struct intake intake;
     struct watcher watcher;
     struct kept kept;
+    struct census census;
     struct database database;
     bool database_started;
 
@@ -71,7 +73,7 @@ int pipeline_start(struct pipeline *pipeline, uv_loop_t *loop, const struct stor
  */
 void pipeline_stop(struct pipeline *pipeline);
 
-/* Messages that are known to wait. */
-size_t pipeline_backlog(const struct pipeline *pipeline);
+/* Sets the gauges (storer/metrics.h) that are looked up. */
+void pipeline_measure(struct pipeline *pipeline);
 
 #endif

@@ -91,9 +91,11 @@ static inline void world_message_abort_cb(struct session *session)
     world.aborted++;
 }
 
-static inline void world_replied_cb(struct session *session, enum reply reply, struct slice line)
+static inline void world_replied_cb(struct session *session, enum session_event event,
+                                    enum reply reply, struct slice line)
 {
     (void)session;
+    (void)event;
     world.replies++;
     world.last = reply;
     snprintf(world.last_line, sizeof world.last_line, "%.*s", (int)line.length, line.start);
