@@ -262,6 +262,7 @@ install: all ## install under PREFIX=/usr/local, in DESTDIR= if given
 	$(foreach f,$(schema_files),install -D -m 644 $(f) "$(DESTDIR)$(SHAREDIR)/$(f)" &&) :
 	$(foreach p,$(SERVICES),$(call install_service,$(p),"$(DESTDIR)$(SHAREDIR)/service/mayfly-$(p)") &&) :
 	install -D -m 644 queue/mayfly-queue.bash "$(DESTDIR)$(COMPDIR)/mayfly-queue"
+	install -m 644 common/mayfly-dashboard.json common/mayfly-alerts.yml "$(DESTDIR)$(SHAREDIR)"
 
 # A service directory is what all of them share and what the program adds, with the place of the programs filled in.
 define install_service

@@ -15,7 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { METRICS_TEXT_MAX = 1024 * 1024 };
+enum { METRICS_TEXT_MAX = 1024 * 1024, METRICS_SOON_SECONDS = 1 };
 
 const double metric_seconds[] = {0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05,
                                  0.1,    0.25,  0.5,    1,     2.5,  10,    0};
@@ -166,6 +166,7 @@ static void after_work_cb(uv_work_t *work, int status)
 
 static void timer_cb(uv_timer_t *timer)
 {
+    uv_timer_set_repeat(timer, (uint64_t)METRICS_SECONDS * 1000); /* from the next time on */
     if (self.writing)
         return;
     format_set(&self.text, self.set);
@@ -186,7 +187,8 @@ void metrics_start(uv_loop_t *loop, const char *path, const char *program,
     self.started = true;
     buffer_init(&self.text, METRICS_TEXT_MAX);
     uv_timer_init(loop, &self.timer);
-    uv_timer_start(&self.timer, timer_cb, 0, (uint64_t)METRICS_SECONDS * 1000);
+    /* What takes a while to be known is 0 in the first file, which should not last. */
+    uv_timer_start(&self.timer, timer_cb, 0, (uint64_t)METRICS_SOON_SECONDS * 1000);
     uv_unref((uv_handle_t *)&self.timer);
 }
 

@@ -1,5 +1,6 @@
 /* Counters, gauges and histograms in Prometheus text format (version 0.0.4), written to
- * METRICS_FILE every METRICS_SECONDS and at exit, by rename, so that a reader sees a whole file.
+ * METRICS_FILE at the start, soon after it, every METRICS_SECONDS and at exit, by rename, so that a
+ * reader sees a whole file.
  *
  * A program has one table of metrics; rows of the same name (with different labels) stand next to
  * each other. Loop thread only; the file is written by the thread pool. */

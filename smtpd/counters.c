@@ -6,12 +6,13 @@
         .name = "mayfly_smtpd_" metric, .labels = (text), .help = (help_text),                     \
         .type = METRIC_COUNTER                                                                     \
     }
-#define REPLIES(class) COUNTER("replies_total", "class=\"" class "\"", "replies given")
+#define REPLIES(class) COUNTER("replies_total", "class=\"" class "\"", "Replies given.")
 #define REFUSED(reason)                                                                            \
-    COUNTER("refused_total", "reason=\"" reason "\"", "commands, messages and connections refused")
+    COUNTER("refused_total", "reason=\"" reason "\"", "Commands, messages and connections refused.")
 #define RECIPIENTS(queue)                                                                          \
-    COUNTER("recipients_total", "queue=\"" queue "\"", "recipients of the messages accepted")
-#define TLS(result)          COUNTER("tls_total", "result=\"" result "\"", "STARTTLS, by how it ended")
+    COUNTER("recipients_total", "queue=\"" queue "\"", "Recipients of the messages accepted.")
+#define TLS(result)                                                                                \
+    COUNTER("tls_total", "result=\"" result "\"", "STARTTLS, by how the handshake ended.")
 #define COMMAND(verb, class) (COUNTER_COMMANDS + (verb)*CLASS_COUNT + (class))
 #define COMMANDS(verb, text, success)                                                              \
     [COMMAND(verb, CLASS_SUCCESS)] = ANSWERED(text, success),                                      \
@@ -19,7 +20,7 @@
                    [COMMAND(verb, CLASS_5XX)] = ANSWERED(text, "5xx")
 #define ANSWERED(verb, class)                                                                      \
     COUNTER("commands_total", "verb=\"" verb "\",class=\"" class "\"",                             \
-            "commands answered; verb content is the end of a message's content")
+            "Commands answered; content is the end of a message.")
 #define GAUGE(metric, help_text)                                                                   \
     {                                                                                              \
         .name = "mayfly_smtpd_" metric, .help = (help_text), .type = METRIC_GAUGE                  \
@@ -31,22 +32,22 @@
     }
 
 static struct metric metrics[COUNTER_COUNT] = {
-    [COUNTER_CONNECTIONS] = COUNTER("connections_total", NULL, "connections taken"),
-    [COUNTER_CONNECTIONS_OPEN] = GAUGE("connections", "connections that are open"),
-    [COUNTER_CONNECTIONS_LIMIT] = GAUGE("connections_limit", "connections that there may be"),
-    [COUNTER_PRESSURE] = GAUGE("pressure", "1 while the limits are tightened"),
+    [COUNTER_CONNECTIONS] = COUNTER("connections_total", NULL, "Connections taken."),
+    [COUNTER_CONNECTIONS_OPEN] = GAUGE("connections", "Connections that are open."),
+    [COUNTER_CONNECTIONS_LIMIT] = GAUGE("connections_limit", "Connections that there may be."),
+    [COUNTER_PRESSURE] = GAUGE("pressure", "1 while the limits are tightened."),
     [COUNTER_EARLY_TALKERS] =
-        COUNTER("early_talkers_total", NULL, "connections that spoke before the greeting"),
+        COUNTER("early_talkers_total", NULL, "Connections that spoke before the greeting."),
     [COUNTER_EARLY_PIPELINING] =
-        COUNTER("early_pipelining_total", NULL, "connections that sent commands out of turn"),
+        COUNTER("early_pipelining_total", NULL, "Connections that sent commands out of turn."),
     [COUNTER_PROXY_REFUSED] =
-        COUNTER("proxy_refused_total", NULL, "connections closed for their PROXY protocol header"),
+        COUNTER("proxy_refused_total", NULL, "Connections closed for their PROXY protocol header."),
     [COUNTER_TLS_BEGUN] = TLS("ok"),
     [COUNTER_TLS_FAILED] = TLS("failed"),
-    [COUNTER_TLS_BROKEN] =
-        COUNTER("tls_broken_total", NULL, "connections lost to a violation of TLS after its begin"),
+    [COUNTER_TLS_BROKEN] = COUNTER("tls_broken_total", NULL,
+                                   "Connections lost to a violation of TLS after its begin."),
     [COUNTER_TLS_EXPIRY] = GAUGE("tls_certificate_expiry_timestamp_seconds",
-                                 "when the certificate expires; 0 without one"),
+                                 "When the certificate expires; 0 without one."),
     COMMANDS(VERB_HELO, "helo", "2xx"),
     COMMANDS(VERB_EHLO, "ehlo", "2xx"),
     COMMANDS(VERB_STARTTLS, "starttls", "2xx"),
@@ -65,18 +66,18 @@ static struct metric metrics[COUNTER_COUNT] = {
     [COUNTER_REPLIES_3XX] = REPLIES("3xx"),
     [COUNTER_REPLIES_4XX] = REPLIES("4xx"),
     [COUNTER_REPLIES_5XX] = REPLIES("5xx"),
-    [COUNTER_MESSAGES] = COUNTER("messages_total", NULL, "messages accepted and durable"),
-    [COUNTER_BYTES] = COUNTER("bytes_total", NULL, "octets of the messages accepted"),
+    [COUNTER_MESSAGES] = COUNTER("messages_total", NULL, "Messages accepted and durable."),
+    [COUNTER_BYTES] = COUNTER("bytes_total", NULL, "Octets of the messages accepted."),
     [COUNTER_STORED] = RECIPIENTS("store"),
     [COUNTER_RELAYED] = RECIPIENTS("relay"),
-    [COUNTER_DISCARDED] = COUNTER("discarded_total", NULL, "messages answered 250 and dropped"),
+    [COUNTER_DISCARDED] = COUNTER("discarded_total", NULL, "Messages answered 250 and dropped."),
     [COUNTER_SPOOL_FREE] =
-        GAUGE("spool_free_bytes", "bytes free on the spool, of its queues where there is least"),
+        GAUGE("spool_free_bytes", "Bytes free on the spool, of its queues where there is least."),
     [COUNTER_SPOOL_MIN_FREE] =
-        GAUGE("spool_min_free_bytes", "bytes that must stay free: with fewer all mail is put off"),
-    [COUNTER_COMMIT_GROUP] = HISTOGRAM("commit_messages", metric_group, "messages of a commit"),
+        GAUGE("spool_min_free_bytes", "Bytes that must stay free: with fewer all mail is put off."),
+    [COUNTER_COMMIT_GROUP] = HISTOGRAM("commit_messages", metric_group, "Messages of a commit."),
     [COUNTER_COMMIT_SECONDS] =
-        HISTOGRAM("commit_seconds", metric_seconds, "from a commit's beginning to its end"),
+        HISTOGRAM("commit_seconds", metric_seconds, "From a commit's beginning to its end."),
     [COUNTER_REFUSED_SHUTDOWN] = REFUSED("shutdown"),
     [COUNTER_REFUSED_TIMEOUT] = REFUSED("timeout"),
     [COUNTER_REFUSED_TOO_SLOW] = REFUSED("too_slow"),

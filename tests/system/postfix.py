@@ -1,8 +1,6 @@
-"""Postfix without Postfix: to install that package would replace the mail server of whoever runs
-the tests. It is downloaded and unpacked beside what was built, and run from there: its load generator
-(smtp-source), its sink (smtp-sink), and a whole private instance of it."""
+"""Postfix without Postfix, which is not installed (unpacked.py): its load generator (smtp-source),
+its sink (smtp-sink), and a whole private instance of it."""
 
-import fcntl
 import grp
 import os
 import pathlib
@@ -14,20 +12,14 @@ import threading
 
 import pytest
 
-from cluster import ROOT, free_port, short_directory
+import unpacked
+from cluster import free_port, short_directory
 from deadline import wait_for
-
-UNPACKED = ROOT / "build" / "postfix"
-INSTALLED = pathlib.Path("/")
 
 
 def tree():
     """Below what usr/sbin and usr/lib/postfix of Postfix lie."""
-    if os.access(INSTALLED / "usr" / "sbin" / "smtp-source", os.X_OK):
-        return INSTALLED
-    if not UNPACKED.exists():
-        unpack()
-    return UNPACKED
+    return unpacked.tree("postfix", "usr/sbin/smtp-source")
 
 
 def libraries():
@@ -42,24 +34,6 @@ def program(name):
 
 def smtp_source():
     return program("smtp-source")
-
-
-def unpack():
-    fresh = UNPACKED.with_suffix(".fresh")
-    UNPACKED.parent.mkdir(exist_ok=True)
-    with open(UNPACKED.with_suffix(".lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if UNPACKED.exists():
-            return
-        shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir()
-        done = subprocess.run(["apt-get", "-qq", "download", "postfix"], cwd=fresh, text=True,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120)
-        packages = list(fresh.glob("postfix_*.deb"))
-        assert packages, ("Postfix is neither installed nor to be had: "
-                          f"`apt-get download postfix` said: {done.stdout}")
-        subprocess.run(["dpkg", "-x", packages[0], fresh], check=True)
-        fresh.rename(UNPACKED)
 
 
 def on_a_free_port(start, accepts, attempts=5):

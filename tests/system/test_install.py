@@ -56,7 +56,8 @@ def test_install_puts_everything_under_the_prefix_and_uninstall_removes_it(scrat
         run = (scratch / service / "run").read_text()
         assert f"\nexec \"$@\" /opt/mail/sbin/mayfly-{program}\n" in run and "@" not in run.replace('"$@"', "")
         assert os.access(scratch / service / "run", os.X_OK)
-    assert f"{share}/mayfly/sql/schema.sql" in found
+    assert {f"{share}/mayfly/sql/schema.sql", f"{share}/mayfly/mayfly-dashboard.json",
+            f"{share}/mayfly/mayfly-alerts.yml", f"{share}/man/man5/mayfly-metrics.5"} <= found
     assert all(name.startswith("opt/mail/") for name in found)
 
     make("uninstall", f"DESTDIR={scratch}", "PREFIX=/opt/mail")
