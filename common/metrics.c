@@ -23,7 +23,7 @@ const double metric_group[] = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096
 
 static struct {
     char *path;
-    const char *program;
+    const char *program, *service;
     time_t began;
     const struct metric_set *set;
     uv_timer_t timer;
@@ -55,71 +55,109 @@ void metric_observe(struct metric *metric, double value)
     metric->count++;
 }
 
+bool metrics_label_valid(const char *text)
+{
+    for (; *text != '\0'; text++)
+        if (*text < ' ' || *text > '~' || *text == '"' || *text == '\\')
+            return false;
+    return true;
+}
+
+/* A sample's name: that of the metric, and its labels, each of which may be NULL. */
+static void format_name(struct buffer *text, const struct metric *metric, const char *suffix,
+                        const char *bound)
+{
+    const char *before = "{";
+
+    buffer_printf(text, "%s%s", metric->name, suffix);
+    if (self.service != NULL) {
+        buffer_printf(text, "%sservice=\"%s\"", before, self.service);
+        before = ",";
+    }
+    if (metric->labels != NULL) {
+        buffer_printf(text, "%s%s", before, metric->labels);
+        before = ",";
+    }
+    if (bound != NULL) {
+        buffer_printf(text, "%sle=\"%s\"", before, bound);
+        before = ",";
+    }
+    buffer_append_string(text, *before == ',' ? "} " : " ");
+}
+
 static void format_histogram(struct buffer *text, const struct metric *metric)
 {
-    const char *labels = metric->labels ? metric->labels : "";
-    const char *comma = metric->labels ? "," : "";
-    const char *open = metric->labels ? "{" : "";
-    const char *close = metric->labels ? "}" : "";
-    for (int i = 0; metric->bounds[i] > 0; i++)
-        buffer_printf(text, "%s_bucket{%s%sle=\"%.10g\"} %" PRIu64 "\n", metric->name, labels,
-                      comma, metric->bounds[i], metric->buckets[i]);
-    buffer_printf(text, "%s_bucket{%s%sle=\"+Inf\"} %" PRIu64 "\n", metric->name, labels, comma,
-                  metric->count);
-    buffer_printf(text, "%s_sum%s%s%s %.17g\n", metric->name, open, labels, close, metric->value);
-    buffer_printf(text, "%s_count%s%s%s %" PRIu64 "\n", metric->name, open, labels, close,
-                  metric->count);
+    char bound[32];
+
+    for (int i = 0; metric->bounds[i] > 0; i++) {
+        snprintf(bound, sizeof bound, "%.10g", metric->bounds[i]);
+        format_name(text, metric, "_bucket", bound);
+        buffer_printf(text, "%" PRIu64 "\n", metric->buckets[i]);
+    }
+    format_name(text, metric, "_bucket", "+Inf");
+    buffer_printf(text, "%" PRIu64 "\n", metric->count);
+    format_name(text, metric, "_sum", NULL);
+    buffer_printf(text, "%.17g\n", metric->value);
+    format_name(text, metric, "_count", NULL);
+    buffer_printf(text, "%" PRIu64 "\n", metric->count);
 }
 
-static void format_metric(struct buffer *text, const struct metric *metric)
-{
-    if (metric->type == METRIC_HISTOGRAM)
-        format_histogram(text, metric);
-    else if (metric->labels != NULL)
-        buffer_printf(text, "%s{%s} %.17g\n", metric->name, metric->labels, metric->value);
-    else
-        buffer_printf(text, "%s %.17g\n", metric->name, metric->value);
-}
-
-/* What is the same in every program, told apart by a label, so that one rule watches over all of
- * them. The file of a program that was killed stays, and looks as alive as any but for its time. */
-static void format_program(struct buffer *text)
-{
-    buffer_printf(text,
-                  "# HELP mayfly_build_info Which program wrote this, and its version.\n"
-                  "# TYPE mayfly_build_info gauge\n"
-                  "mayfly_build_info{program=\"%s\",version=\"" MAYFLY_VERSION "\"} 1\n",
-                  self.program);
-    buffer_printf(text,
-                  "# HELP mayfly_start_timestamp_seconds When the program was started.\n"
-                  "# TYPE mayfly_start_timestamp_seconds gauge\n"
-                  "mayfly_start_timestamp_seconds{program=\"%s\"} %lld\n",
-                  self.program, (long long)self.began);
-    buffer_printf(text,
-                  "# HELP mayfly_written_timestamp_seconds When this was written.\n"
-                  "# TYPE mayfly_written_timestamp_seconds gauge\n"
-                  "mayfly_written_timestamp_seconds{program=\"%s\"} %lld\n",
-                  self.program, (long long)time(NULL));
-}
-
-static void format_set(struct buffer *text, const struct metric_set *set)
+static void format_metric(struct buffer *text, const struct metric *metric, const char *former)
 {
     static const char *const types[] = {
         [METRIC_COUNTER] = "counter",
         [METRIC_GAUGE] = "gauge",
         [METRIC_HISTOGRAM] = "histogram",
     };
+
+    if (strcmp(metric->name, former) != 0)
+        buffer_printf(text, "# HELP %s %s\n# TYPE %s %s\n", metric->name, metric->help,
+                      metric->name, types[metric->type]);
+    if (metric->type == METRIC_HISTOGRAM) {
+        format_histogram(text, metric);
+        return;
+    }
+    format_name(text, metric, "", NULL);
+    buffer_printf(text, "%.17g\n", metric->value);
+}
+
+/* What is the same in every program, told apart by a label, so that one rule watches over all of
+ * them. The file of a program that was killed stays, and looks as alive as any but for its time. */
+static void format_program(struct buffer *text)
+{
+    char labels[64], with_version[128];
+    const struct metric metrics[] = {
+        {.name = "mayfly_build_info",
+         .labels = with_version,
+         .help = "Which program wrote this, and its version.",
+         .type = METRIC_GAUGE,
+         .value = 1},
+        {.name = "mayfly_start_timestamp_seconds",
+         .labels = labels,
+         .help = "When the program was started.",
+         .type = METRIC_GAUGE,
+         .value = (double)self.began},
+        {.name = "mayfly_written_timestamp_seconds",
+         .labels = labels,
+         .help = "When this was written.",
+         .type = METRIC_GAUGE,
+         .value = (double)time(NULL)},
+    };
+
+    snprintf(labels, sizeof labels, "program=\"%s\"", self.program);
+    snprintf(with_version, sizeof with_version, "%s,version=\"" MAYFLY_VERSION "\"", labels);
+    for (size_t i = 0; i < sizeof metrics / sizeof *metrics; i++)
+        format_metric(text, &metrics[i], "");
+}
+
+static void format_set(struct buffer *text, const struct metric_set *set)
+{
     if (set->refresh != NULL)
         set->refresh();
     buffer_clear(text);
     format_program(text);
-    for (size_t i = 0; i < set->count; i++) {
-        const struct metric *metric = &set->metrics[i];
-        if (i == 0 || strcmp(metric->name, metric[-1].name) != 0)
-            buffer_printf(text, "# HELP %s %s\n# TYPE %s %s\n", metric->name, metric->help,
-                          metric->name, types[metric->type]);
-        format_metric(text, metric);
-    }
+    for (size_t i = 0; i < set->count; i++)
+        format_metric(text, &set->metrics[i], i > 0 ? set->metrics[i - 1].name : "");
 }
 
 /* Writes self.text beside the file and renames it over it. Not synced: after a power cut the
@@ -173,7 +211,7 @@ static void timer_cb(uv_timer_t *timer)
     self.writing = uv_queue_work(timer->loop, &self.work, work_cb, after_work_cb) == 0;
 }
 
-void metrics_start(uv_loop_t *loop, const char *path, const char *program,
+void metrics_start(uv_loop_t *loop, const char *path, const char *program, const char *service,
                    const struct metric_set *set)
 {
     if (path == NULL || set == NULL)
@@ -182,6 +220,7 @@ void metrics_start(uv_loop_t *loop, const char *path, const char *program,
     if (self.path == NULL)
         return;
     self.program = program;
+    self.service = service;
     self.began = time(NULL);
     self.set = set;
     self.started = true;

@@ -7,6 +7,7 @@
 #ifndef COMMON_METRICS_H
 #define COMMON_METRICS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <uv.h>
@@ -42,10 +43,14 @@ void metric_add(struct metric *metric, double amount);
 void metric_set_value(struct metric *metric, double value);
 void metric_observe(struct metric *metric, double value);
 
+/* Whether a text may be the value of a label as it is. */
+bool metrics_label_valid(const char *text);
+
 /* Starts writing `set` to `path` on the loop, headed by what every program says of itself, under its
- * `program` name; with a NULL path nothing is ever written. The timer does not keep the loop alive.
- * Called by program_main. */
-void metrics_start(uv_loop_t *loop, const char *path, const char *program,
+ * `program` name; all with the label `service`, unless it is NULL. With a NULL path nothing is ever
+ * written. The timer does not keep the loop alive. Called by program_main; the strings stay the
+ * caller's. */
+void metrics_start(uv_loop_t *loop, const char *path, const char *program, const char *service,
                    const struct metric_set *set);
 
 /* Closes the timer. The loop must run on until it is closed. */

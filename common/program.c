@@ -113,6 +113,9 @@ static int load_settings(const struct program *program)
                                    "an open descriptor");
         fcntl((int)common->ready_fd, F_SETFD, flags | FD_CLOEXEC);
     }
+    if (common->metrics_service != NULL && !metrics_label_valid(common->metrics_service))
+        return settings_refuse(program->settings, program->settings_count, "METRICS_SERVICE",
+                               "printable ASCII without quotes and backslashes");
     return program->check != NULL ? program->check(program->config) : EX_OK;
 }
 
@@ -187,7 +190,8 @@ static int program_run(const struct program *program)
         return code;
     catch_signals();
     const struct settings_common *common = program->config;
-    metrics_start(&self.loop, common->metrics_file, program->name, program->metrics);
+    metrics_start(&self.loop, common->metrics_file, program->name, common->metrics_service,
+                  program->metrics);
 
     code = program->start(&self.loop, program->config);
     if (code != EX_OK)

@@ -42,10 +42,11 @@ struct setting {
 
 /* What every program has. The first member of each program's configuration. */
 struct settings_common {
-    const char *spool;        /* SPOOL */
-    int log_level;            /* LOG_LEVEL: an enum log_level */
-    long ready_fd;            /* READY_FD: -1 when unset */
-    const char *metrics_file; /* METRICS_FILE: NULL when unset */
+    const char *spool;           /* SPOOL */
+    int log_level;               /* LOG_LEVEL: an enum log_level */
+    long ready_fd;               /* READY_FD: -1 when unset */
+    const char *metrics_file;    /* METRICS_FILE: NULL when unset */
+    const char *metrics_service; /* METRICS_SERVICE: NULL when unset */
 };
 
 /* The rows for it, to be placed in a program's table: `config` is the program's struct, `member`
@@ -69,10 +70,14 @@ extern const char *const settings_log_levels[];
          .maximum = 65535,                                                                         \
          .meaning = "descriptor that gets a newline when the program is ready",                    \
          .offset = offsetof(config, member.ready_fd)},                                             \
+        {.name = "METRICS_FILE",                                                                   \
+         .type = SETTING_TEXT,                                                                     \
+         .meaning = "file of Prometheus metrics, replaced every few seconds",                      \
+         .offset = offsetof(config, member.metrics_file)},                                         \
     {                                                                                              \
-        .name = "METRICS_FILE", .type = SETTING_TEXT,                                              \
-        .meaning = "file of Prometheus metrics, replaced every few seconds",                       \
-        .offset = offsetof(config, member.metrics_file)                                            \
+        .name = "METRICS_SERVICE", .type = SETTING_TEXT,                                           \
+        .meaning = "label of all metrics, service, to tell several of a program on a host apart",  \
+        .offset = offsetof(config, member.metrics_service)                                         \
     }
 
 /* Fills `config` from the environment and `.env`. A NUMBER that is unset and has no fallback

@@ -24,9 +24,9 @@ static int64_t wall_clock(void)
 
 static bool ends_with(const char *name, size_t length, const char *suffix)
 {
-    size_t end = strlen(suffix);
+    size_t tail = strlen(suffix);
 
-    return length > end && strcmp(name + length - end, suffix) == 0;
+    return length > tail && strcmp(name + length - tail, suffix) == 0;
 }
 
 /* In the pool. */

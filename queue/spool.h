@@ -45,8 +45,8 @@
  * - set-aside: the reason is written first, then one rename moves the message, so a message in
  *   failed/ has its reason; a reason without a message is replaced when it is tried again.
  *
- * The functions of queue/ block and know no event loop, but for queue/watcher.h, which gives them
- * to the pool. A struct spool may be used by any thread once open. */
+ * The functions of queue/ block and know no event loop, but for queue/watcher.h and queue/census.h,
+ * which give them to the pool. A struct spool may be used by any thread once open. */
 #ifndef QUEUE_SPOOL_H
 #define QUEUE_SPOOL_H
 

@@ -17,8 +17,8 @@ from postfix import listens, on_a_free_port
 
 ALERTS = ROOT / "common" / "mayfly-alerts.yml"
 
-# A file of metrics is to Prometheus what node_exporter makes of it: a series has the instance of its
-# host, whichever file it is from.
+# A file of metrics is to Prometheus what node_exporter makes of it: a series has the instance of
+# its host, whichever file it is from.
 CONFIG = """
 global: {{scrape_interval: 300ms, evaluation_interval: 300ms}}
 rule_files: [{alerts}]

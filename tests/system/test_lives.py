@@ -45,7 +45,8 @@ def test_the_life_of_a_mail(whole, spool, database, host):
     lives(whole, both, "smtpd accepted", "storer stored", "relay relayed")
     lives(whole, dropped, "smtpd discarded")
     accepted, = whole.smtpd.log(id=both)
-    assert (accepted["rcpt"], accepted["relayed"], accepted["from"]) == ("2", "1", "a@stored.example")
+    assert (accepted["rcpt"], accepted["relayed"]) == ("2", "1")
+    assert accepted["from"] == "a@stored.example"
 
 
 def test_one_that_is_put_off_has_a_line_a_try(whole, spool, host):

@@ -44,8 +44,8 @@ def queries():
 
 def alerts():
     """{alert: its expression}, by promtool's own reading of the file."""
-    found = re.findall(r"^      - alert: (\S+)\n        expr: (?:>-\n)?(.*?)^        (?:for|labels):",
-                       ALERTS.read_text(), re.M | re.S)
+    found = re.findall(r"^      - alert: (\S+)\n        expr: (?:>-\n)?(.*?)"
+                       r"^        (?:for|labels):", ALERTS.read_text(), re.M | re.S)
     return {name: " ".join(expression.split()) for name, expression in found}
 
 
@@ -120,8 +120,9 @@ def seen(module_programs, module_spool, session_cluster, metrics, pair):
         with prometheus.Prometheus(metrics) as server:
             server.wait_for("count(mayfly_build_info) == 4", "all four are read")
             send_all(whole.smtpd, host, pair)
-            wait_for(lambda: not module_spool.new() and not module_spool.relay.new(), "all is tried")
-            for line in ("mayfly_storer_failed_messages [1-9]", "mayfly_relay_deferred_messages [1-9]"):
+            wait_for(lambda: not module_spool.new() + module_spool.relay.new(), "all is tried")
+            for line in ("mayfly_storer_failed_messages [1-9]",
+                         "mayfly_relay_deferred_messages [1-9]"):
                 wait_for(lambda: any(re.search(f"^{line}$", path.read_text(), re.M)
                                      for path in metrics.glob("*.prom")), "the queues are counted")
             whole.stop()
@@ -149,7 +150,8 @@ def values(written):
 def test_promtool_finds_nothing_wrong(written):
     for program, text in written.items():
         assert promtool("check", "metrics", text=text) == (0, ""), program
-    assert promtool("check", "metrics", text=written["smtpd"].replace("messages_total", "messages"))[0]
+    spoilt = written["smtpd"].replace("messages_total", "messages")
+    assert promtool("check", "metrics", text=spoilt)[0] != 0
 
 
 def test_every_program_says_which_it_is(written, values):
@@ -204,7 +206,8 @@ def test_what_was_counted(values):
     want(values, "storer_messages_total", 1, result="expired")
     want(values, "storer_messages_total", 1, result="refused")
     want(values, "storer_deliveries_total", 5)
-    want(values, "storer_transaction_messages_count", values["mayfly_storer_transactions_total", ()])
+    want(values, "storer_transaction_messages_count",
+         values["mayfly_storer_transactions_total", ()])
     want(values, "relay_recipients_total", 2, result="accepted")
     want(values, "relay_recipients_total", 1, result="deferred")
     want(values, "relay_recipients_total", 1, result="failed")
@@ -237,14 +240,14 @@ COMMANDS = [("EHLO c.example", "ehlo", "2xx"), ("EHLO", "other", "5xx"),
             ("DATA", "data", "3xx"), (".", "content", "2xx"), ("DATA", "data", "5xx"),
             ("HELO c.example", "helo", "2xx"), ("RSET", "rset", "2xx"), ("NOOP", "noop", "2xx"),
             ("HELP", "help", "2xx"), ("VRFY b", "vrfy", "2xx"), ("STARTTLS", "starttls", "5xx"),
-            ("EXPN b", "other", "5xx"), ("", "other", "5xx"), ("BDAT 0 LAST", "bdat", "5xx"), ("EHLO c.example", "ehlo", "2xx"),
-            ("MAIL FROM:<a@c.example>", "mail", "2xx"),
+            ("EXPN b", "other", "5xx"), ("", "other", "5xx"), ("BDAT 0 LAST", "bdat", "5xx"),
+            ("EHLO c.example", "ehlo", "2xx"), ("MAIL FROM:<a@c.example>", "mail", "2xx"),
             ("RCPT TO:<b@stored.example>", "rcpt", "2xx"), ("BDAT 0", "bdat", "2xx"),
             ("BDAT 0 LAST", "content", "2xx"), ("BDAT x", "bdat", "5xx")]
 
 
-def test_each_command_is_counted_by_its_verb_and_the_class_of_its_reply(programs, spool, metrics):
-    file = metrics.parent / "commands.prom"
+def test_each_command_is_counted_by_its_verb_and_its_reply(programs, spool, tmp_path):
+    file = tmp_path / "commands.prom"
     smtpd = programs.smtpd(spool, METRICS_FILE=file, SMTPD_DOMAINS="stored.example")
     with smtpd.session() as client:
         for line, _, answer in COMMANDS:
@@ -258,6 +261,21 @@ def test_each_command_is_counted_by_its_verb_and_the_class_of_its_reply(programs
              if name == "mayfly_smtpd_commands_total"}
     assert {key: value for key, value in found.items() if value} == expected
     assert len(found) == 14 * 3
+
+
+def test_two_of_a_program_are_told_apart_by_their_service(programs, spool, tmp_path):
+    for service in ("smtpd-1", "smtpd-2"):
+        programs.smtpd(spool, METRICS_FILE=tmp_path / service, METRICS_SERVICE=service).stop()
+    text = "".join((tmp_path / service).read_text() for service in ("smtpd-1", "smtpd-2"))
+    for own in prometheus.labels(text).values():
+        assert all("service" in names for names in own)
+    assert promtool("check", "metrics", text=(tmp_path / "smtpd-1").read_text()) == (0, "")
+
+
+@pytest.mark.parametrize("name", ['smtpd"', "smtpd\\", "smtp\u00e9", "smtpd\n"])
+def test_a_service_whose_name_would_spoil_the_file_is_refused(programs, name):
+    done = programs.run("smtpd", "--check", METRICS_SERVICE=name)
+    assert done.returncode == 78 and "setting=METRICS_SERVICE" in done.stderr
 
 
 # The dashboard and the alerts

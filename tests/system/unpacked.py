@@ -14,7 +14,8 @@ INSTALLED = pathlib.Path("/")
 
 
 def tree(package, program):
-    """The directory below which a program of a package lies, by its path: / where it is installed."""
+    """The directory below which a program of a package lies, by its path: / where it is
+    installed."""
     unpacked = ROOT / "build" / package
     if os.access(INSTALLED / program, os.X_OK):
         return INSTALLED
