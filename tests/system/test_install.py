@@ -49,6 +49,7 @@ def test_install_puts_everything_under_the_prefix_and_uninstall_removes_it(scrat
         assert f"opt/mail/sbin/mayfly-{program}" in found
         assert f"{share}/man/man8/mayfly-{program}.8" in found
     assert f"{share}/bash-completion/completions/mayfly-queue" in found
+    assert {"opt/mail/sbin/mayfly-setup", f"{share}/man/man8/mayfly-setup.8"} <= found
     for program in SERVICES:
         service = f"{share}/mayfly/service/mayfly-{program}"
         assert {f"{service}/{name}" for name in ("run", "check", "log/run", "notification-fd", "user", "env/SPOOL")} \

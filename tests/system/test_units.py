@@ -1,0 +1,85 @@
+"""What systemd says of the units for it: they can be loaded as they are installed, and shut in what
+they run as far as it can be.
+"""
+
+import re
+import subprocess
+
+import pytest
+
+from cluster import ROOT
+from test_install import SERVICES, make, scratch  # noqa: F401 (a fixture)
+
+UNITS = [*(f"mayfly-{program}.service" for program in SERVICES), "mayfly-smtpd.socket"]
+
+# The exposure that `systemd-analyze security` finds, from 0 to 100: what is left to smtpd is to be
+# told apart from a service that needs nothing, to the others is the network.
+EXPOSURE = {"smtpd": 10, "storer": 17, "reaper": 17, "relay": 17}
+
+# What must be on, whatever it is rated at.
+HARDENING = ["NoNewPrivileges=yes", "CapabilityBoundingSet=", "ProtectSystem=strict",
+             "ReadWritePaths=/var/spool/mayfly", "ProtectHome=yes", "PrivateTmp=yes",
+             "PrivateDevices=yes", "ProtectKernelTunables=yes", "ProtectKernelModules=yes",
+             "ProtectKernelLogs=yes", "ProtectControlGroups=yes", "MemoryDenyWriteExecute=yes",
+             "SystemCallFilter=@system-service", "UMask=0007", "Restart=always", "Group=mayfly"]
+
+
+@pytest.fixture
+def units(scratch):  # noqa: F811
+    """The directory of the installed units."""
+    make("install", f"PREFIX={scratch}/installed", "DESTDIR=")
+    return scratch / "installed/lib/systemd/system"
+
+
+def analyze(directory, *arguments):
+    """systemd-analyze where the units are: so it finds what all of them share."""
+    return subprocess.run(["systemd-analyze", *arguments], cwd=directory, stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60)
+
+
+def check_wrong(units, name, line, expected):
+    """That a unit with one more line is complained of."""
+    unit = units / name
+    text = unit.read_text()
+    unit.write_text(text.replace("[Service]\n", f"[Service]\n{line}\n"))
+    said = analyze(units, "verify", "--man=no", f"./{name}").stdout
+    assert expected in said, said
+    unit.write_text(text)
+
+
+def test_systemd_can_load_them(units):
+    assert sorted(path.name for path in units.iterdir()) == sorted([*UNITS, "mayfly-.service.d"])
+    done = analyze(units, "verify", "--man=no", *(f"./{name}" for name in UNITS))
+    assert (done.returncode, done.stdout) == (0, "")
+
+    check_wrong(units, "mayfly-storer.service", "ProtectSytem=strict", "Unknown key")
+    check_wrong(units, "mayfly-relay.service", "ExecStartPre=/nowhere/program", "not executable")
+
+
+@pytest.mark.parametrize("program", SERVICES)
+def test_they_are_hardened(units, program):
+    unit = f"./mayfly-{program}.service"
+    rated = analyze(units, "security", "--offline=yes", f"--threshold={EXPOSURE[program]}", "--no-pager", unit)
+    assert rated.returncode == 0, rated.stdout
+    too_low = analyze(units, "security", "--offline=yes", "--threshold=1", "--no-pager", unit)
+    assert too_low.returncode != 0, "the threshold is not looked at"
+
+
+def test_what_they_share_is_on():
+    shared = (ROOT / "common/mayfly-.service.d/hardening.conf").read_text().splitlines()
+    assert [line for line in HARDENING if line not in shared] == []
+
+
+@pytest.mark.parametrize("program", SERVICES)
+def test_each_is_itself(units, program):
+    unit = (units / f"mayfly-{program}.service").read_text()
+    assert f"\nUser=mayfly-{program}\n" in unit
+    assert f"\nEnvironmentFile=-/etc/mayfly/{program}.env\n" in unit
+    assert f"\nExecStart={units.parents[2]}/sbin/mayfly-{program}\n" in unit
+    pages = re.search(r"^Documentation=(.*)$", unit, re.M).group(1).split()
+    for name, section in re.findall(r"man:([a-z-]+)\((\d)\)", " ".join(pages)):
+        assert (units.parents[2] / f"share/man/man{section}/{name}.{section}").exists()
+    # Nothing of one is said to override what all share, but by way of adding.
+    shared = (units / "mayfly-.service.d/hardening.conf").read_text()
+    keys = set(re.findall(r"^(\w+)=", unit, re.M)) & set(re.findall(r"^(\w+)=", shared, re.M))
+    assert keys <= {"SystemCallFilter"}
