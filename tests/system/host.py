@@ -56,13 +56,17 @@ class Host:
     def run(self, *command, code=0, **settings):
         """What a command there says, which must end with that code."""
         done = subprocess.run(self.inside(*command), stdin=subprocess.DEVNULL,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=90,
-                              env={"PATH": os.environ["PATH"], "LANG": "C.UTF-8", **settings})
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                              env={"PATH": os.environ["PATH"], "LANG": "C.UTF-8", **settings},
+                              timeout=90)
         assert done.returncode == code, f"{command} ended with {done.returncode}: {done.stdout}"
         return done.stdout
 
     def processes(self, name):
-        """{pid: user} of the processes of that name, by the numbers that they have there."""
-        listed = subprocess.run(self.inside("ps", "-C", name, "-o", "pid=,user:40="),
-                                stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
-        return {int(pid): user for pid, user in map(str.split, listed.stdout.splitlines())}
+        """{pid: user} of the processes of that name, by the numbers that they have there. Those
+        that have ended are none: process 1 looks after no orphans."""
+        listing = self.inside("ps", "-C", name, "-o", "pid=,stat=,user:40=")
+        listed = subprocess.run(listing, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                text=True, timeout=60)
+        rows = map(str.split, listed.stdout.splitlines())
+        return {int(pid): user for pid, state, user in rows if state[0] != "Z"}

@@ -1,4 +1,4 @@
-"""`mayfly-setup`: the group, the users and the spool that the services need, made by one command."""
+"""`mayfly-setup`: the group, the users and the spool of the services, made by one command."""
 
 import os
 import pathlib
@@ -46,7 +46,8 @@ def test_users_and_spool_are_made_once(host):
     entries = [host.run("getent", "passwd", user).strip().split(":") for user in USERS]
     assert all(entry[3:] == [str(gid), f"Mayfly's {entry[0][7:]}", "/", "/usr/sbin/nologin"]
                for entry in entries)
-    assert len({entry[2] for entry in entries}) == 4 and all(int(entry[2]) < 1000 for entry in entries)
+    assert len({entry[2] for entry in entries}) == 4
+    assert all(int(entry[2]) < 1000 for entry in entries)
     shadow = [host.run("getent", "shadow", user).split(":") for user in USERS]
     assert all(entry[1].startswith("!") for entry in shadow), "they have no password"
     tree(host.spool / "mayfly", gid)
@@ -73,8 +74,8 @@ def test_the_spool_is_where_it_is_wanted(host):
 @needs_root
 @pytest.mark.parametrize("before, named", [
     ("useradd --system mayfly-relay", "the user mayfly-relay is there already"),
-    ("groupadd --system mayfly && mkdir -m 770 /var/spool/mayfly", "/var/spool/mayfly is there already"),
-    ("groupadd --system mayfly && install -d -m 2770 /var/spool/mayfly", "/var/spool/mayfly is there"),
+    ("groupadd --system mayfly && mkdir -m 770 /var/spool/mayfly", "/var/spool/mayfly is there"),
+    ("groupadd --system mayfly && install -dm 2770 /var/spool/mayfly", "/var/spool/mayfly is there"),
     ("touch /var/spool/mayfly", "/var/spool/mayfly is there already"),
 ])
 def test_what_is_there_and_cannot_serve_is_named(host, before, named):
@@ -84,8 +85,9 @@ def test_what_is_there_and_cannot_serve_is_named(host, before, named):
 
 @needs_root
 def test_what_is_there_and_can_serve_is_left(host):
-    host.run("sh", "-c", "groupadd --system mayfly && useradd --system --groups mayfly mayfly-relay &&"
-             " install -d -g mayfly -m 2770 /var/spool/mayfly")
+    host.run("sh", "-c", "groupadd --system mayfly"
+             " && useradd --system --groups mayfly mayfly-relay"
+             " && install -d -g mayfly -m 2770 /var/spool/mayfly")
     assert set_up(host) == ""
     assert host.run("id", "-gn", "mayfly-relay") == "mayfly-relay\n"
 
@@ -109,7 +111,8 @@ def test_a_tree_of_another_machine():
 
 
 def run_setup(*command):
-    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                          timeout=60)
 
 
 @pytest.mark.parametrize("arguments", [("now",), ("--root",), ("--root=here",), ("--help", "more")])
