@@ -2,6 +2,7 @@
 they run as far as it can be.
 """
 
+import functools
 import re
 import subprocess
 
@@ -84,3 +85,52 @@ def test_each_is_itself(units, program):
     shared = (units / "mayfly-.service.d/hardening.conf").read_text()
     keys = set(re.findall(r"^(\w+)=", unit, re.M)) & set(re.findall(r"^(\w+)=", shared, re.M))
     assert keys <= {"SystemCallFilter"}
+
+
+# The calls that are left to smtpd
+
+# What it takes to confine itself, before it is ready.
+CONFINING = {"prctl", "seccomp", "landlock_create_ruleset", "landlock_add_rule",
+             "landlock_restrict_self", "capget", "capset", "setrlimit", "listen", "fstatfs"}
+
+
+@functools.cache
+def group(name):
+    """The calls of one of systemd's groups."""
+    lines = subprocess.check_output(["systemd-analyze", "syscall-filter", name], text=True)
+    words = {line.strip() for line in lines.splitlines()[1:]}
+    return expanded(word for word in words if not word.startswith("#"))
+
+
+def expanded(words):
+    return {call for word in words for call in (group(word) if word.startswith("@") else {word})}
+
+
+def calls_left(*texts):
+    """What SystemCallFilter= leaves, with the lines in the order in which systemd comes by them."""
+    left = set()
+    for text in texts:
+        for line in re.findall(r"^SystemCallFilter=(.*)$", text, re.M):
+            if line.startswith("~"):
+                left -= expanded(line[1:].split())
+            else:
+                left |= expanded(line.split())
+    return left
+
+
+def calls_of_smtpd():
+    """Those that smtpd allows itself once it is confined."""
+    table = (ROOT / "smtpd/syscalls.c").read_text()
+    table = table.split("struct row allowed[] = {")[1].split("#if CONFINE_SANITIZED")[0]
+    return {call for text in re.findall(r'"([a-z0-9_ ]+)"', table) for call in text.split()}
+
+
+def test_smtpd_has_the_calls_that_it_needs():
+    """The shared lines come last, and take away from what smtpd's own have given."""
+    own = (ROOT / "smtpd/mayfly-smtpd.service").read_text()
+    shared = (ROOT / "common/mayfly-.service.d/hardening.conf").read_text()
+    needed = calls_of_smtpd() | CONFINING
+    assert {"accept4", "syncfs", "futex"} < needed
+    assert needed - calls_left(own, shared) == set()
+    assert {"ptrace", "mount", "setuid", "chown"} & calls_left(own, shared) == set()
+    assert calls_left("", shared) < calls_left(own, shared)
