@@ -39,9 +39,9 @@ class Mail(Post):
                   for id, letter in self.acknowledged.items()}
         assert differences(database, stored) == []
 
-    def check_relayed(self, smarthost):
-        assert smarthost.deliveries() == {(letter.sender, letter.recipients[1]): 1
-                                          for letter in self.acknowledged.values()}
+    def check_relayed(self, deliveries):
+        assert deliveries == {(letter.sender, letter.recipients[1]): 1
+                              for letter in self.acknowledged.values()}
 
 
 class Runit:
@@ -137,15 +137,22 @@ def host():
     own.end()
 
 
-@pytest.fixture
-def logins(database):
-    """Logins as the README makes them, with the rights of their roles and no more."""
+@contextlib.contextmanager
+def logins_of(database):
+    """{program: its URL} with logins as the README makes them, with the rights of their roles and
+    no more."""
     programs = ("storer", "reaper")
     for program in programs:
         database.query(f'CREATE ROLE "mayfly-{program}" LOGIN IN ROLE mayfly_{program}')
     yield {program: database.url_as(f"mayfly-{program}") for program in programs}
     for program in programs:
         database.query(f'DROP ROLE "mayfly-{program}"')
+
+
+@pytest.fixture
+def logins(database):
+    with logins_of(database) as urls:
+        yield urls
 
 
 @pytest.fixture
@@ -241,7 +248,7 @@ def test_a_life_under(kind, host, database, logins, smarthost):
     spool.wait_done()
     spool.relay.wait_done()
     mail.check_stored(database)
-    mail.check_relayed(smarthost)
+    mail.check_relayed(smarthost.deliveries())
     check_logs(supervisor.place("smtpd"), mail)
     for program in ("storer", "reaper", "relay"):
         said = text(supervisor.place(program))
