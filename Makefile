@@ -72,6 +72,7 @@ SBINDIR  := $(PREFIX)/sbin
 MANDIR   := $(PREFIX)/share/man
 SHAREDIR := $(PREFIX)/share/mayfly
 COMPDIR  := $(PREFIX)/share/bash-completion/completions
+UNITDIR  := $(PREFIX)/lib/systemd/system
 
 sources    = $(filter-out $(1)/main.c,$(wildcard $(1)/*.c))
 objects    = $(patsubst %.c,$(BUILD)/objects/%.o,$(call sources,$(1)))
@@ -261,6 +262,9 @@ install: all ## install under PREFIX=/usr/local, in DESTDIR= if given
 	$(foreach m,$(manuals),install -D -m 644 $(m) "$(DESTDIR)$(call manual_path,$(m))" &&) :
 	$(foreach f,$(schema_files),install -D -m 644 $(f) "$(DESTDIR)$(SHAREDIR)/$(f)" &&) :
 	$(foreach p,$(SERVICES),$(call install_service,$(p),"$(DESTDIR)$(SHAREDIR)/service/mayfly-$(p)") &&) :
+	$(foreach u,$(units),install -D -m 644 $(u) "$(DESTDIR)$(call unit_path,$(u))" && \
+	    sed -i 's|@SBINDIR@|$(SBINDIR)|' "$(DESTDIR)$(call unit_path,$(u))" &&) :
+	install -m 755 common/setup.sh "$(DESTDIR)$(SBINDIR)/mayfly-setup"
 	install -D -m 644 queue/mayfly-queue.bash "$(DESTDIR)$(COMPDIR)/mayfly-queue"
 	install -m 644 common/mayfly-dashboard.json common/mayfly-alerts.yml "$(DESTDIR)$(SHAREDIR)"
 
@@ -273,11 +277,13 @@ endef
 .PHONY: uninstall
 uninstall: ## remove what install made, with the same PREFIX= and DESTDIR=
 	rm -f $(foreach p,$(PROGRAMS),"$(DESTDIR)$(SBINDIR)/mayfly-$(p)") $(foreach m,$(manuals),"$(DESTDIR)$(call manual_path,$(m))")
-	rm -f "$(DESTDIR)$(COMPDIR)/mayfly-queue"
-	rm -rf "$(DESTDIR)$(SHAREDIR)"
+	rm -f "$(DESTDIR)$(COMPDIR)/mayfly-queue" "$(DESTDIR)$(SBINDIR)/mayfly-setup" $(foreach u,$(units),"$(DESTDIR)$(call unit_path,$(u))")
+	rm -rf "$(DESTDIR)$(UNITDIR)/mayfly-.service.d" "$(DESTDIR)$(SHAREDIR)"
 
 manuals      := $(wildcard $(FOLDERS:%=%/*.[58]))
 manual_path   = $(MANDIR)/man$(subst .,,$(suffix $(1)))/mayfly-$(patsubst mayfly-%,%,$(notdir $(1)))
+units        := $(wildcard $(SERVICES:%=%/mayfly-*.service) smtpd/mayfly-smtpd.socket) common/mayfly-.service.d/hardening.conf
+unit_path     = $(UNITDIR)/$(patsubst $(firstword $(subst /, ,$(1)))/%,%,$(1))
 schema_files := $(wildcard sql/*.sql sql/*/*.sql)
 
 c_files := $(wildcard $(foreach folder,$(FOLDERS) tests/unit tests/system tests/system/torture tests/bench tests/fuzz,$(folder)/*.[ch]))

@@ -80,12 +80,33 @@ void program_ready(void)
     close((int)common->ready_fd);
 }
 
+static void print_usage(const struct program *program, FILE *out)
+{
+    fprintf(out, "usage: %s [--help | --version | --check | --settings]\n", program->name);
+}
+
 static void print_help(const struct program *program)
 {
-    printf("usage: %s [--help | --version | --check]\n%s\n\n", program->name, program->summary);
-    printf("--check validates the settings, prints them with secrets masked, and exits.\n"
-           "Settings come from the environment, then from .env in the working directory:\n\n");
-    settings_print_help(program->settings, program->settings_count, stdout);
+    print_usage(program, stdout);
+    printf("%s\n\n"
+           "Settings come from the environment, then from .env in the working directory;\n"
+           "--check prints and validates them, --settings says what they mean. Defaults:\n\n",
+           program->summary);
+    settings_print_names(program->settings, program->settings_count, stdout);
+}
+
+/* What is asked for by an option and takes no settings. Returns false if it is another option. */
+static bool print_about(const struct program *program, const char *option)
+{
+    if (strcmp(option, "--help") == 0)
+        print_help(program);
+    else if (strcmp(option, "--settings") == 0)
+        settings_print_table(program->settings, program->settings_count, stdout);
+    else if (strcmp(option, "--version") == 0)
+        printf("mayfly-%s %s\n", program->name, MAYFLY_VERSION);
+    else
+        return false;
+    return true;
 }
 
 /* A descriptor below 3 that was closed by whoever started us would be given to the next file we
@@ -212,25 +233,18 @@ int program_main(const struct program *program, int argc, char **argv)
     /* So that the modes which files are made with in the code are the modes that they have. */
     umask(0022);
 
-    const char *option = argc > 1 ? argv[1] : "";
-    if (argc > 2 || (argc == 2 && strcmp(option, "--help") != 0 &&
-                     strcmp(option, "--version") != 0 && strcmp(option, "--check") != 0)) {
-        fprintf(stderr, "usage: %s [--help | --version | --check]\n", program->name);
+    if (argc == 2 && print_about(program, argv[1]))
+        return fflush(stdout) == 0 ? EX_OK : EX_IOERR;
+    bool check = argc == 2 && strcmp(argv[1], "--check") == 0;
+    if (argc > 1 && !check) {
+        print_usage(program, stderr);
         return EX_USAGE;
-    }
-    if (strcmp(option, "--help") == 0) {
-        print_help(program);
-        return fflush(stdout) == 0 ? EX_OK : EX_IOERR;
-    }
-    if (strcmp(option, "--version") == 0) {
-        printf("mayfly-%s %s\n", program->name, MAYFLY_VERSION);
-        return fflush(stdout) == 0 ? EX_OK : EX_IOERR;
     }
 
     int code = load_settings(program);
     if (code != EX_OK)
         return code;
-    if (strcmp(option, "--check") == 0) {
+    if (check) {
         settings_print_values(program->settings, program->settings_count, stdout);
         return fflush(stdout) == 0 ? EX_OK : EX_IOERR;
     }

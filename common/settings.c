@@ -13,7 +13,7 @@
 
 extern char **environ;
 
-enum { SETTINGS_FILE_MAX = 16 * 1024 * 1024 };
+enum { SETTINGS_FILE_MAX = 16 * 1024 * 1024, NAMES_COLUMN = 39 };
 
 const char *const settings_log_levels[] = {"error", "warn", "info", "debug", NULL};
 
@@ -354,12 +354,31 @@ int settings_load(const struct setting *table, size_t count, const char *prefix,
     return code;
 }
 
-void settings_print_help(const struct setting *table, size_t count, FILE *out)
+/* Returns how wide it is. */
+static int print_name(const struct setting *setting, FILE *out)
+{
+    const char *fallback = setting->fallback ? setting->fallback : "unset";
+    return fprintf(out, "  %s [%s]", setting->name, *fallback ? fallback : "empty");
+}
+
+void settings_print_names(const struct setting *table, size_t count, FILE *out)
+{
+    size_t rows = (count + 1) / 2;
+    for (size_t row = 0; row < rows; row++) {
+        int width = print_name(&table[row], out);
+        if (row + rows < count) {
+            fprintf(out, "%*s", width < NAMES_COLUMN ? NAMES_COLUMN - width : 1, "");
+            print_name(&table[row + rows], out);
+        }
+        fputc('\n', out);
+    }
+}
+
+void settings_print_table(const struct setting *table, size_t count, FILE *out)
 {
     for (size_t i = 0; i < count; i++) {
-        const char *fallback = table[i].fallback ? table[i].fallback : "unset";
-        fprintf(out, "  %s [%s]\n      %s\n", table[i].name, *fallback ? fallback : "empty",
-                table[i].meaning);
+        print_name(&table[i], out);
+        fprintf(out, "\n      %s\n", table[i].meaning);
     }
 }
 

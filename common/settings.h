@@ -1,6 +1,6 @@
 /* Settings: a table in each program, filled from the environment and, for what the environment does
- * not set, from a `.env` file in the working directory. The table is also what --help and --check
- * print, so that what is documented is what is read.
+ * not set, from a `.env` file in the working directory. The table is also what --help, --settings
+ * and --check print, so that what is documented is what is read.
  *
  * Called once at start, before any thread. Strings and lists live until the program ends. */
 #ifndef COMMON_SETTINGS_H
@@ -36,7 +36,7 @@ struct setting {
     const char *fallback; /* the default, as text; NULL: none */
     long minimum, maximum;
     const char *const *choices; /* CHOICE: ends with NULL */
-    const char *meaning;        /* one line for --help */
+    const char *meaning;        /* one line for --settings */
     size_t offset;              /* of the field in the program's configuration */
 };
 
@@ -99,8 +99,11 @@ int settings_refuse(const struct setting *table, size_t count, const char *name,
 bool settings_list_reread(struct setting_list *list, const char *name,
                           bool (*valid)(const char *item));
 
-/* Prints the table for --help: name, default, meaning. */
-void settings_print_help(const struct setting *table, size_t count, FILE *out);
+/* Prints the names and defaults for --help, in two columns: all of them are to fit a screen. */
+void settings_print_names(const struct setting *table, size_t count, FILE *out);
+
+/* Prints the table for --settings: name, default, meaning. */
+void settings_print_table(const struct setting *table, size_t count, FILE *out);
 
 /* Prints `NAME=value` of each setting in force for --check, secrets masked. */
 void settings_print_values(const struct setting *table, size_t count, FILE *out);

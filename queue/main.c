@@ -54,7 +54,7 @@ static void print_help(void)
            "An ID is that of a message, or a name in failed/. --check validates the\n"
            "settings and prints them; they come from the environment, then from .env:\n",
            synopsis, options_help);
-    settings_print_help(settings, SETTINGS_COUNT, stdout);
+    settings_print_table(settings, SETTINGS_COUNT, stdout);
 }
 
 /* Where no database is asked, one that is of no use to libpq does no harm. */

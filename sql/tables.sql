@@ -79,6 +79,19 @@ COMMENT ON INDEX deliveries_message IS
     'the deliveries of a message whose id the logs or the sender know';
 \endif
 
+-- They were generated once, which refuses the rows of a storer that brings them; what they hold
+-- stays. The one time that there is something to do, inserts wait while the rows are looked through.
+SELECT attgenerated <> '' AS generated
+FROM pg_attribute
+WHERE attrelid = 'deliveries'::regclass AND attname = 'username'
+\gset
+\if :generated
+ALTER TABLE deliveries
+    ALTER COLUMN position SET DEFAULT 1,
+    ALTER COLUMN username DROP EXPRESSION, ALTER COLUMN username SET NOT NULL,
+    ALTER COLUMN domain DROP EXPRESSION, ALTER COLUMN domain SET NOT NULL;
+\endif
+
 -- For rows that come from elsewhere with the address alone; storer brings all columns, and the WHEN
 -- of the trigger spares its rows the call. Not generated columns: those refuse a row that brings its
 -- own values, as one from a dump does. Each partition gets the trigger with ATTACH.

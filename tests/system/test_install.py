@@ -49,6 +49,7 @@ def test_install_puts_everything_under_the_prefix_and_uninstall_removes_it(scrat
         assert f"opt/mail/sbin/mayfly-{program}" in found
         assert f"{share}/man/man8/mayfly-{program}.8" in found
     assert f"{share}/bash-completion/completions/mayfly-queue" in found
+    assert {"opt/mail/sbin/mayfly-setup", f"{share}/man/man8/mayfly-setup.8"} <= found
     for program in SERVICES:
         service = f"{share}/mayfly/service/mayfly-{program}"
         assert {f"{service}/{name}" for name in ("run", "check", "log/run", "notification-fd", "user", "env/SPOOL")} \
@@ -224,23 +225,54 @@ def test_help_lists_the_targets():
 
 
 def settings_of_program(program):
-    """The default of each setting, as --help prints it."""
-    text = subprocess.check_output([BUILD / program, "--help"], text=True)
-    return dict(re.findall(r"^  ([A-Z_]+) \[(.*)\]$", text, re.MULTILINE))
+    """(default, meaning) of each setting, as the program's table has them."""
+    option = "--help" if program == "queue" else "--settings"
+    text = subprocess.check_output([BUILD / program, option], text=True)
+    return {name: (default, meaning) for name, default, meaning
+            in re.findall(r"^  ([A-Z_]+) \[(.*)\]\n      (.*)$", text, re.MULTILINE)}
 
 
-def test_the_readme_has_every_setting_with_its_default_and_no_other():
-    rows = re.findall(r"^\| `([A-Z_]+)` \| (.*?) \|", (ROOT / "README.md").read_text(), re.MULTILINE)
-    documented = {name: default.strip("`") for name, default in rows}
-    assert len(rows) == len(documented)
+def settings_of_page(page):
+    """The same, as a manual page has them; all of a meaning that is a line."""
+    return {name: (default, meaning) for name, default, meaning
+            in re.findall(r"^\.It Ev ([A-Z_]+) Bq (?:\\&)?(.*)\n(.*)$", page.read_text(), re.MULTILINE)}
+
+
+def check_documented(documented):
+    """That it is every setting of the services with its default and meaning, and no other."""
     want = {}
-    for program in PROGRAMS:
+    for program in SERVICES:
         want.update(settings_of_program(program))
     assert documented == want
 
 
+def test_the_readme_has_every_setting_with_its_default_and_no_other():
+    rows = re.findall(r"^\| `([A-Z_]+)` \| (.*?) \| (.*) \|$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    documented = {name: (default.strip("`"), meaning) for name, default, meaning in rows}
+    assert len(rows) == len(documented)
+    check_documented(documented)
+
+
+def test_one_manual_page_has_every_setting_with_its_default_and_no_other():
+    check_documented(settings_of_page(ROOT / "common/mayfly-settings.5"))
+
+
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_the_manual_page_has_every_setting_with_its_default_and_no_other(program):
+    """Its words may be others: what the setting is to this program."""
     page = ROOT / ("queue/mayfly-queue.8" if program == "queue" else f"{program}/{program}.8")
-    documented = dict(re.findall(r"^\.It Ev ([A-Z_]+) Bq (?:\\&)?(.*)$", page.read_text(), re.MULTILINE))
-    assert documented == settings_of_program(program)
+    assert {name: default for name, (default, _) in settings_of_page(page).items()} \
+        == {name: default for name, (default, _) in settings_of_program(program).items()}
+
+
+# What `--help` is for is the one screen that everybody has.
+LINES, COLUMNS = 24, 80
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_help_fits_a_screen(program):
+    """Of an ordinary terminal: with the prompt behind it, and nothing scrolls away."""
+    lines = subprocess.check_output([BUILD / program, "--help"], text=True).splitlines()
+    assert len(lines) < LINES and max(map(len, lines)) < COLUMNS, lines
+    shown = re.findall(r"  ([A-Z_]+) \[(.*?)\](?: |$)", "\n".join(lines), re.MULTILINE)
+    assert dict(shown) == {name: default for name, (default, _) in settings_of_program(program).items()}

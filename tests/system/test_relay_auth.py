@@ -293,7 +293,7 @@ def test_check_and_help_show_no_secret(programs, spool, host, tmp_path):
     file = tmp_path / "password"
     file.write_text(SECRET)
     for settings in ({"RELAY_PASSWORD": SECRET}, {"RELAY_PASSWORD": None, "RELAY_PASSWORD_FILE": file}):
-        for argument in ("--check", "--help"):
+        for argument in ("--check", "--help", "--settings"):
             done = programs.run("relay", argument, SPOOL=spool, **(host.settings() | settings))
             assert done.returncode == 0 and SECRET not in done.stdout + done.stderr, done
 

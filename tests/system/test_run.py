@@ -53,7 +53,8 @@ def copy_tree(clone):
                     ignore=lambda path, names: {".git", "build", "run", ".env", "__pycache__", ".pytest_cache"}
                     & set(names) if pathlib.Path(path) == ROOT else {"__pycache__"} & set(names))
     shutil.copytree(BUILD, clone / "build", copy_function=shutil.copy2,
-                    ignore=shutil.ignore_patterns("sanitize", "thread", "coverage", "faults", "fuzz", "tidy"))
+                    ignore=shutil.ignore_patterns("sanitize", "thread", "coverage", "faults", "fuzz", "tidy",
+                                                  "former"))
 
 
 class Clone:

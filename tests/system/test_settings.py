@@ -142,7 +142,7 @@ def test_help_names_every_setting(programs, name):
     assert done.returncode == 0 and done.stderr == ""
     assert done.stdout.startswith("usage: ")
     for setting in check(programs, name):
-        assert re.search(rf"^\s+{setting}\b", done.stdout, re.M), setting
+        assert re.search(rf"(^|\s){setting} \[", done.stdout, re.M), setting
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

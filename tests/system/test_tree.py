@@ -136,7 +136,8 @@ def test_man_page(name):
 
 
 def settings(name):
-    shown = subprocess.run([BUILD / name, "--help"], capture_output=True, text=True, check=True)
+    option = "--help" if name == "queue" else "--settings"
+    shown = subprocess.run([BUILD / name, option], capture_output=True, text=True, check=True)
     return re.findall(r"^  ([A-Z_]+) \[", shown.stdout, re.M)
 
 
