@@ -211,6 +211,15 @@ bench-relay: all ## measure what goes through smtpd and relay, beside Postfix, i
 	@common/packages.sh check test
 	@MAYFLY_BUILD="$(BUILD)" /usr/bin/python3 tests/bench/relay.py "$(BENCH_DIRECTORY)"
 
+.PHONY: bench bench-quick
+bench: ## measure Mayfly beside Postfix and the machine's limits (BENCH_DIRECTORY=, ONLY=sections)
+bench-quick: ## the same in two minutes, with smaller runs
+bench bench-quick:
+	@common/packages.sh install build run bench
+	@$(MAKE) --no-print-directory $(all_cores) all bench-tools
+	@MAYFLY_BUILD="$(BUILD)" BENCH_DIRECTORY="$(BENCH_DIRECTORY)" /usr/bin/python3 tests/bench/bench.py \
+	    $(if $(filter bench-quick,$@),--quick) $(if $(ONLY),--only $(ONLY))
+
 # A new user's two commands build on every core, unless -j says otherwise.
 all_cores = $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc))
 
