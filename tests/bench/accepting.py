@@ -37,9 +37,11 @@ PROFILED = SMALL[1]
 OF_FILES = Goal(least=0.8)
 
 
-def send(server, cell, count, path):
-    """One run: what the client saw, and what the machine spent on it besides the client."""
-    server.reset()
+def send(server, cell, count, path, clear=True):
+    """One run: what the client saw, and what the machine spent on it besides the client. What lies
+    in the queue is cleared away before it, or not."""
+    if clear:
+        server.reset()
     busy, own = machine.busy_seconds(), machine.cpu_seconds(server.pids())
     flushed = machine.flushes(path)
     result = tools.load(server.port, cell.sessions, count, cell.size, cell.keep)

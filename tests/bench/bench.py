@@ -22,7 +22,11 @@ import traceback
 import servers  # first: it knows where the tests' own modules are
 
 import accepting
+import growth
+import holding
 import machine
+import reading
+import retention
 import storing
 import tlsfiles
 import volume
@@ -41,13 +45,24 @@ class Size:
     searches: int           # of the rate for that at most
     lone: int               # messages by themselves
     backlog: int            # messages for storer alone
+    idle: int               # connections that do nothing
+    day: int                # messages that expire together
+    stream: float           # seconds of inserts before that
+    mailbox_messages: int   # messages among which a mailbox is listed
+    grown_sessions: int     # connections, messages and waiting messages of which there will be ten
+    grown_messages: int     # times as many, and messages in such a run
+    grown_backlog: int
     spool_gibibytes: float
     database_gibibytes: float
 
 
 FULL = Size(runs=5, seconds=3, bytes=700 << 20, minute=60, searches=4, lone=200, backlog=100_000,
+            idle=2_000, day=1_000_000, stream=10, mailbox_messages=5_000_000,
+            grown_sessions=50, grown_messages=20_000, grown_backlog=5_000,
             spool_gibibytes=4, database_gibibytes=14)
 QUICK = Size(runs=3, seconds=0.6, bytes=100 << 20, minute=5, searches=2, lone=50, backlog=5_000,
+             idle=300, day=50_000, stream=1, mailbox_messages=200_000,
+             grown_sessions=20, grown_messages=2_000, grown_backlog=400,
              spool_gibibytes=1, database_gibibytes=2)
 
 
@@ -73,6 +88,11 @@ SECTIONS = [
     Section("sustained", storing.sustained, (4, 0.2)),
     Section("lone", storing.lone, (1, 0.1)),
     Section("storer", storing.alone, (4, 0.2)),
+    Section("idle", holding.idle, (2, 0.2)),
+    Section("handshakes", holding.handshakes, (1, 0.1)),
+    Section("reaper", retention.reap, (4, 0.2)),
+    Section("inbox", reading.inbox, (5, 0.2)),
+    Section("growth", growth.grow, (6, 0.3)),
 ]
 
 
