@@ -163,12 +163,15 @@ def arguments():
 
 def measure_all(bench, sections, quick):
     """Runs the sections; returns the names of those that failed. One that fails takes no other with
-    it, and its row says so."""
+    it, and its row says so; Ctrl-C ends all, and what was measured until then is shown."""
     failed = []
     for section in sections:
         bench.say(f"{section.name}: about {section.minutes[quick]:g} minutes")
         try:
             section.measure(bench)
+        except KeyboardInterrupt:
+            failed.append(f"{section.name} and what follows: interrupted")
+            break
         except Exception as error:  # a section may fail by whatever it uses
             traceback.print_exc()
             failed.append(section.name)

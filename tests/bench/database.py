@@ -1,6 +1,8 @@
 """A PostgreSQL whose commits are durable, on the disk that is measured, and mail by the million,
 made by SQL."""
 
+import concurrent.futures
+import contextlib
 import datetime
 import os
 import shutil
@@ -41,7 +43,8 @@ SELECT id, at, name || '@mayfly.example', name, 'mayfly.example'
 FROM mail, LATERAL (SELECT CASE WHEN n %% 100 < %(hot)s THEN 'hot'
                                 ELSE 'box' || n %% %(mailboxes)s END AS name) AS names
 """
-PIECE = 250_000
+PIECE = 100_000
+AT_ONCE = 2            # connections that fill
 
 
 class Cluster(cluster.Cluster):
@@ -83,18 +86,21 @@ def day_of(moment):
 
 def fill(database, begin, length, count, mailboxes, size=300, hot=0):
     """So many messages, evenly from one moment on, for a timedelta."""
-    connection = database.connect()
-    connection.autocommit = True
-    day = day_of(begin)
-    while day < begin + length:
-        make_day(connection, day)
-        day += datetime.timedelta(1)
-    with connection.cursor() as cursor:
-        for first in range(0, count, PIECE):
-            cursor.execute(MAIL, {"begin": begin, "length": length, "count": count, "first": first,
-                                  "last": min(first + PIECE, count) - 1, "size": size, "hot": hot,
-                                  "mailboxes": mailboxes})
-        cursor.execute("VACUUM ANALYZE messages")
-        cursor.execute("VACUUM ANALYZE deliveries")
-        cursor.execute("CHECKPOINT")
-    connection.close()
+    def insert(first):
+        with contextlib.closing(database.connect()) as connection:
+            connection.autocommit = True
+            connection.cursor().execute(
+                MAIL, {"begin": begin, "length": length, "count": count, "first": first,
+                       "last": min(first + PIECE, count) - 1, "size": size, "hot": hot,
+                       "mailboxes": mailboxes})
+
+    with contextlib.closing(database.connect()) as connection:
+        connection.autocommit = True
+        day = day_of(begin)
+        while day < begin + length:
+            make_day(connection, day)
+            day += datetime.timedelta(1)
+    with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(insert, range(0, count, PIECE)))
+    for statement in ("VACUUM ANALYZE messages", "VACUUM ANALYZE deliveries", "CHECKPOINT"):
+        database.query(statement)

@@ -16,7 +16,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "system"))
 
 import machine  # noqa: E402
 import postfix  # noqa: E402
-from cluster import free_port, short_directory  # noqa: E402
+from cluster import free_port  # noqa: E402
 from programs import Programs, url_of  # noqa: E402
 from spool import Spool  # noqa: E402
 
@@ -83,9 +83,9 @@ class Installation:
 
     def __init__(self, directory, **settings):
         self.spool = Spool(directory / "spool")
-        self.log = short_directory("mayfly-bench-log-") / "log"
-        self.settings = {"SMTPD_HOSTNAME": "mayfly.example"} | settings
         self.programs = Programs()
+        self.log = self.programs.directory / "log"
+        self.settings = {"SMTPD_HOSTNAME": "mayfly.example"} | settings
 
     def __enter__(self):
         try:
@@ -101,7 +101,6 @@ class Installation:
     def __exit__(self, *_):
         wrong = self.programs.end()
         shutil.rmtree(self.spool.path, ignore_errors=True)
-        shutil.rmtree(self.log.parent, ignore_errors=True)
         assert not wrong, wrong
 
     def start(self, name, **settings):

@@ -17,6 +17,7 @@ from table import Goal, number
 SIZE = 4096
 SESSIONS = 50
 BATCH = 256            # storer's own
+USERS = 1000
 GROWING = 0.01         # of what is sent: a backlog that keeps more of it grows
 
 
@@ -58,7 +59,7 @@ def together(server, seconds, rate=None, count=None):
     happened, `rate` being that of what was stored until the client ended."""
     count = count or int(rate * seconds)
     with Backlog(server.spool) as backlog:
-        result = tools.load(server.port, SESSIONS, count, SIZE, rate=rate, users=1000)
+        result = tools.load(server.port, SESSIONS, count, SIZE, rate=rate, users=USERS)
     left = backlog.seen[-1]
     wait_for(lambda: backlog.now() == 0, "the backlog is stored", 600, 0.05)
     return {"rate": (count - left) / result["seconds"], "left": left, "count": count,
@@ -171,7 +172,7 @@ def lone(bench):
     bench.table.figure(f"{what} p99", high, "ms", Goal(most=20, unit="ms"))
 
 
-def make_backlog(bench, directory, count, users=1000):
+def make_backlog(bench, directory, count, users=USERS):
     """Files as smtpd writes them, in a directory of their own."""
     with Mayfly(bench.places.spool) as server:
         tools.load(server.port, SESSIONS, count, SIZE, keep=True, users=users)
@@ -212,7 +213,7 @@ def copy_rows(bench, count, size):
     """As many rows of that size into a fresh database by COPY, from memory."""
     database = bench.cluster.create()
     bench.cluster.execute("CHECKPOINT")
-    result = tools.copy(database.url, count, size, BATCH)
+    result = tools.copy(database.url, count, size, BATCH, USERS)
     stored = database.value("SELECT count(*) FROM messages")
     database.drop()
     assert stored == count, f"{stored} of {count} rows are stored"

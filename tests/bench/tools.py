@@ -76,6 +76,6 @@ def files(directory, method, size, count, threads=1, batch=1):
                os.fspath(directory))
 
 
-def copy(url, messages, size, batch):
+def copy(url, messages, size, batch, users):
     """Rows of messages and deliveries, by COPY on one connection."""
-    return run("copy", "-n", messages, "-l", size, "-b", batch, url)
+    return run("copy", "-n", messages, "-l", size, "-b", batch, "-u", users, url)
