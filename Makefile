@@ -181,7 +181,7 @@ fuzz: ## look for inputs that break smtpd or relay: FUZZ_SECONDS=60 for each of 
 	@tests/fuzz/run.sh $(FUZZ_SECONDS) $(FUZZ_TARGETS)
 
 # The tools of the benchmark: what each is made of beside its own file, and what it is linked with.
-BENCH_TOOLS     := commit copy files load
+BENCH_TOOLS     := commit copy files load sink
 bench_objects    = $(patsubst %,$(BUILD)/objects/tests/bench/%.o,$(1))
 BENCH_commit    := $(call bench_objects,measure) $(call archive,queue) $(call archive,common)
 BENCH_copy      := $(call bench_objects,measure message) $(call archive,queue) $(call archive,common)

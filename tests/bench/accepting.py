@@ -7,7 +7,7 @@ import statistics
 
 import machine
 import tools
-from servers import ACCEPT_ONLY, Mayfly, Postfix, Sink, remove_tree
+from servers import ACCEPT_ONLY, Mayfly, Nothing, Postfix, Sink, remove_tree
 from table import Goal, number
 
 KIB = 1 << 10
@@ -73,6 +73,7 @@ def contenders(bench):
             found.append(stack.enter_context(Postfix(bench.places.spool, **ACCEPT_ONLY)))
         if bench.no_sink is None:
             found.append(stack.enter_context(Sink()))
+        found.append(stack.enter_context(Nothing()))
         yield found
 
 
@@ -101,12 +102,13 @@ def beside_postfix(bench, cell, results):
 
 def beside_sink(bench, cell, results):
     """No goal: what is left of what client and loopback can do at most."""
-    what = f"… of what client and loopback can do: {cell.what}"
-    if Sink.name not in results:
-        bench.skip(what, bench.no_sink)
-        return
-    bench.table.ratio(what, column(results["Mayfly"], "rate"), column(results[Sink.name], "rate"),
-                      "/s", "smtp-sink")
+    for sink in (Sink, Nothing):
+        what = f"… of what {sink.name}, client and loopback can do: {cell.what}"
+        if sink.name in results:
+            bench.table.ratio(what, column(results["Mayfly"], "rate"),
+                              column(results[sink.name], "rate"), "/s", sink.name)
+        else:
+            bench.skip(what, bench.no_sink)
 
 
 def at_fifty(bench, results):
@@ -184,17 +186,14 @@ def without_loopback(rate, limit):
 
 def beside_files(bench, cell, results, alone):
     what = f"… of durable files of that size, loopback taken off: {cell.what}"
-    if Sink.name not in results:
-        bench.skip(what, bench.no_sink)
-        return
     name, rates = best(results, alone)
-    pairs = list(zip(column(results["Mayfly"], "rate"), column(results[Sink.name], "rate")))
-    whole, sink = map(statistics.median, zip(*pairs))
+    whole, sink = (statistics.median(column(results[server.name], "rate"))
+                   for server in (Mayfly, Nothing))
     plain = whole / statistics.median(rates)
     beside = f"{number(statistics.median(rates))} files/s ({name}); {number(plain)} × with loopback"
     if whole >= sink:
         bench.table.add(what, f"{number(whole)} /s", beside,
-                        "as fast as smtp-sink, which writes nothing", OF_FILES, float("inf"))
+                        "as fast as sink, which writes nothing", OF_FILES, float("inf"))
         return
     value = without_loopback(whole, sink) / statistics.median(rates)
     bench.table.add(what, f"{number(without_loopback(whole, sink))} /s", beside,

@@ -56,9 +56,9 @@ class Size:
     database_gibibytes: float
 
 
-FULL = Size(runs=5, seconds=3, bytes=700 << 20, minute=60, searches=4, lone=200, backlog=100_000,
+FULL = Size(runs=5, seconds=2.5, bytes=700 << 20, minute=60, searches=4, lone=200, backlog=100_000,
             idle=2_000, day=1_000_000, stream=10, mailbox_messages=5_000_000,
-            grown_sessions=50, grown_messages=20_000, grown_backlog=5_000,
+            grown_sessions=50, grown_messages=20_000, grown_backlog=3_000,
             spool_gibibytes=4, database_gibibytes=14)
 QUICK = Size(runs=3, seconds=0.6, bytes=100 << 20, minute=5, searches=2, lone=50, backlog=5_000,
              idle=300, day=50_000, stream=1, mailbox_messages=200_000,
@@ -83,11 +83,11 @@ class Section:
 
 
 SECTIONS = [
-    Section("accept", accepting.small, (6, 0.5)),
-    Section("sizes", accepting.large, (4, 0.4)),
-    Section("sustained", storing.sustained, (4, 0.2)),
+    Section("accept", accepting.small, (6, 0.4)),
+    Section("sizes", accepting.large, (4, 0.3)),
+    Section("sustained", storing.sustained, (5, 0.2)),
     Section("lone", storing.lone, (1, 0.1)),
-    Section("storer", storing.alone, (4, 0.2)),
+    Section("storer", storing.alone, (5, 0.2)),
     Section("idle", holding.idle, (2, 0.2)),
     Section("handshakes", holding.handshakes, (1, 0.1)),
     Section("reaper", retention.reap, (4, 0.2)),

@@ -14,8 +14,8 @@ from accepting import column
 from servers import ACCEPT_ONLY, Mayfly, Postfix
 from table import Goal, number
 
-# Postfix has a process for each.
-OF_POSTFIX = 200
+# A tenth of what smtpd gets: Postfix has a process for each.
+OF_POSTFIX = 10
 
 
 def limits(count):
@@ -51,7 +51,7 @@ def idle(bench):
                              ("with TLS", bench.pair, None)):
         contenders = {"Mayfly": lambda: of_mayfly(bench, pair, count)}
         if bench.no_postfix is None:
-            contenders["Postfix"] = lambda: of_postfix(bench, pair, min(count, OF_POSTFIX))
+            contenders["Postfix"] = lambda: of_postfix(bench, pair, count // OF_POSTFIX)
         results = bench.in_turns(f"idle {what}", contenders, " KiB")
         beside = (f"{number(statistics.median(results['Postfix']))} KiB Postfix"
                   if "Postfix" in results else bench.no_postfix)

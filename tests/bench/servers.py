@@ -16,6 +16,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "system"))
 
 import machine  # noqa: E402
 import postfix  # noqa: E402
+import tools  # noqa: E402
 from cluster import free_port  # noqa: E402
 from programs import Programs, url_of  # noqa: E402
 from spool import Spool  # noqa: E402
@@ -155,7 +156,32 @@ class Postfix(postfix.Postfix):
         settle(self.directory)
 
 
-class Sink:
+class Nothing:
+    """What client and loopback can do by themselves: a server that takes a message as it comes and
+    forgets it (sink.c). smtp-sink looks at every octet, and is slower with large ones than a server
+    that keeps them."""
+
+    name = "sink"
+
+    def _start(self, port):
+        return subprocess.Popen([tools.path("sink"), str(port)], stdin=subprocess.DEVNULL)
+
+    def __enter__(self):
+        self.process, self.port = postfix.on_a_free_port(self._start, postfix.listens)
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+
+    def pids(self):
+        return [self.process.pid]
+
+    def reset(self):
+        """It keeps nothing."""
+
+
+class Sink(Nothing):
     """smtp-sink. With a file for its counters it says how much has come, and wakes nobody."""
 
     name = "smtp-sink"
@@ -172,20 +198,6 @@ class Sink:
                 [program, *as_nobody, *counting, "-m", "5000", f"127.0.0.1:{port}", "1000"],
                 env=environment, stdin=subprocess.DEVNULL, stdout=counters,
                 stderr=subprocess.DEVNULL)
-
-    def __enter__(self):
-        self.process, self.port = postfix.on_a_free_port(self._start, postfix.listens)
-        return self
-
-    def __exit__(self, *_):
-        self.process.kill()
-        self.process.wait()
-
-    def pids(self):
-        return [self.process.pid]
-
-    def reset(self):
-        """It keeps nothing."""
 
     def count(self):
         """Messages so far."""
