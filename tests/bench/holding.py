@@ -60,7 +60,7 @@ def idle(bench):
 
 
 class OpenSSL:
-    """`openssl s_server`: a handshake, and no more."""
+    """`openssl s_server`: a handshake, and no more. One ticket, as smtpd gives."""
 
     def __init__(self, pair, wrapper):
         self.pair = pair
@@ -69,7 +69,7 @@ class OpenSSL:
     def _start(self, port):
         return subprocess.Popen(
             [*self.wrapper, "openssl", "s_server", "-accept", f"127.0.0.1:{port}", "-quiet",
-             "-cert", self.pair.cert, "-key", self.pair.key],
+             "-num_tickets", "1", "-cert", self.pair.cert, "-key", self.pair.key],
             stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def __enter__(self):
