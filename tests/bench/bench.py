@@ -186,7 +186,8 @@ def heading(size, quick, places, seconds, loads, others):
              f"Medians of {size.runs} runs in turns{', small ones' if quick else ''}; "
              f"{seconds / 60:.0f} minutes.",
              "Load {:.1f} at the beginning and {:.1f} at the end; others took {:.0f} % of the "
-             "processors before and {:.0f} % after.".format(*loads, *(100 * share for share in others))]
+             "processors before and {:.0f} % after.".format(
+                 *loads, *(100 * share for share in others))]
     if max(others) > 0.1:
         lines.append("**The machine was not quiet: this table says little.**")
     return "\n".join(lines)

@@ -14,8 +14,8 @@ DAYS = 6.5             # from then until now: nothing expires while it is read
 
 
 def look(database, mailboxes, prepared):
-    """Milliseconds of a list of each of some mailboxes, on one connection; the first look of it, which
-    plans the function, is not counted."""
+    """Milliseconds of a list of each of some mailboxes, on one connection; the first look of it,
+    which plans the function, is not counted."""
     connection = database.connect()
     connection.autocommit = True
     taken = []

@@ -59,7 +59,7 @@ def log_position(database):
 
 
 def pass_of(server, database):
-    """reaper from its start until it has made its first pass, in seconds; by then the day is gone."""
+    """reaper from its start until its first pass is over, in seconds; by then the day is gone."""
     begin = time.monotonic()
     reaper = server.start("reaper", DATABASE_URL=database.url)
     seconds = time.monotonic() - begin
@@ -96,8 +96,8 @@ def alone(bench, server, filled):
 
 
 def disturbed(bench, server, filled):
-    """p99 and the longest of the inserts in the second of a pass, and the same of the seconds before
-    it; in milliseconds."""
+    """p99 and the longest of the inserts in the second of a pass, and the same of the seconds
+    before it; in milliseconds."""
     database = bench.cluster.copy(filled)
     seconds = bench.size.stream
     with Stream(database) as stream:

@@ -188,8 +188,8 @@ def is_empty(directory):
 
 
 def store_backlog(bench, backlog, count):
-    """One run of storer on a copy of a backlog, into a fresh database: `rate` is from its start until
-    nothing is left, `us` and `cpu_us` a message from when it was ready. What it took of the
+    """One run of storer on a copy of a backlog, into a fresh database: `rate` is from its start
+    until nothing is left, `us` and `cpu_us` a message from when it was ready. What it took of the
     processors is PostgreSQL's work too."""
     database = bench.cluster.create()
     with Installation(bench.places.spool) as server:
