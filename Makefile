@@ -182,7 +182,7 @@ fuzz: ## look for inputs that break smtpd or relay: FUZZ_SECONDS=60 for each of 
 	@tests/fuzz/run.sh $(FUZZ_SECONDS) $(FUZZ_TARGETS)
 
 # The tools of the benchmark: what each is made of beside its own file, and what it is linked with.
-BENCH_TOOLS     := commit copy files load
+BENCH_TOOLS     := commit copy files load sink
 bench_objects    = $(patsubst %,$(BUILD)/objects/tests/bench/%.o,$(1))
 BENCH_commit    := $(call bench_objects,measure) $(call archive,queue) $(call archive,common)
 BENCH_copy      := $(call bench_objects,measure message) $(call archive,queue) $(call archive,common)
@@ -211,6 +211,15 @@ bench-relay: all ## measure what goes through smtpd and relay, beside Postfix, i
 	@test -n "$(BENCH_DIRECTORY)" || { echo "make bench-relay BENCH_DIRECTORY=…: where?" >&2; exit 64; }
 	@common/packages.sh check test
 	@MAYFLY_BUILD="$(BUILD)" /usr/bin/python3 tests/bench/relay.py "$(BENCH_DIRECTORY)"
+
+.PHONY: bench bench-quick
+bench: ## measure Mayfly beside Postfix and the machine's limits (BENCH_DIRECTORY=, ONLY=sections)
+bench-quick: ## the same in two minutes, with smaller runs
+bench bench-quick:
+	@common/packages.sh install build run bench
+	@$(MAKE) --no-print-directory $(all_cores) all bench-tools
+	@MAYFLY_BUILD="$(BUILD)" BENCH_DIRECTORY="$(BENCH_DIRECTORY)" /usr/bin/python3 tests/bench/bench.py \
+	    $(if $(filter bench-quick,$@),--quick) $(if $(ONLY),--only $(ONLY))
 
 # A new user's two commands build on every core, unless -j says otherwise.
 all_cores = $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc))

@@ -10,110 +10,54 @@ smtp-sink, which forgets, is the smarthost of both.
 import contextlib
 import os
 import pathlib
-import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "system"))
+import servers  # first: it knows where the tests' own modules are
 
-import postfix  # noqa: E402
-from cluster import free_port  # noqa: E402
-from deadline import wait_for  # noqa: E402
-from programs import Programs  # noqa: E402
+import postfix
+from deadline import wait_for
+from servers import Sink
 
 RUNS = int(os.environ.get("BENCH_RUNS", 5))
 MESSAGES = int(os.environ.get("BENCH_MESSAGES", 3000))
 SIZE = 4096
 SESSIONS = 10
 
-# What makes Postfix faster than it comes: it greets the first messages for a destination with many
-# connections at once, does not slow down its clients, and logs nothing, where Mayfly writes its log.
+# A relaying Postfix greets the first messages for a destination with many connections at once, too.
 POSTFIX = {
-    "virtual_mailbox_domains": "",
     "initial_destination_concurrency": 20,
     "default_destination_concurrency_limit": 50,
-    "default_process_limit": 260,
-    "max_use": 10000,
-    "in_flow_delay": 0,
     "smtp_connection_cache_on_demand": "yes",
-    "smtpd_client_connection_count_limit": 0,
-    "queue_minfree": 0,
-    "maillog_file": "",
 }
 
 
-class Sink:
-    """smtp-sink, whose counters go into a file: nobody is woken for each message."""
-
-    def __init__(self, elsewhere):
-        self.path = elsewhere / "counters"
-
-    def start(self, port):
-        program, environment = postfix.program("smtp-sink")
-        as_nobody = ["-u", "nobody"] if os.geteuid() == 0 else []
-        with open(self.path, "wb") as counters:
-            return subprocess.Popen(
-                [program, *as_nobody, "-c", "-m", "5000", f"127.0.0.1:{port}", "1000"], env=environment,
-                stdin=subprocess.DEVNULL, stdout=counters, stderr=subprocess.DEVNULL)
-
-    def __enter__(self):
-        self.process, self.port = postfix.on_a_free_port(self.start, postfix.listens)
-        return self
-
-    def __exit__(self, *_):
-        self.process.kill()
-        self.process.wait()
-
-    def count(self):
-        """Messages so far."""
-        with open(self.path, "rb") as counters:
-            counters.seek(max(0, os.fstat(counters.fileno()).st_size - 200))
-            shown = counters.read().rpartition(b"\r")[0]
-        return int(shown.rpartition(b"mesg=")[2] or 0)
-
-
-class Mayfly:
+class Mayfly(servers.Mayfly):
     """smtpd and relay as they come, with a file system that has the spool and nothing else."""
 
     name = "smtpd and relay"
 
-    def __init__(self, directory, elsewhere, sink):
-        self.spool = directory / "spool"
-        self.log = elsewhere / "log"
+    def __init__(self, directory, sink):
+        super().__init__(directory, SMTPD_DOMAINS="")
+        self.own |= {"SMTPD_RELAY_CLIENTS": "127.0.0.0/8"}
         self.sink = sink
-        self.port = free_port()
 
-    def __enter__(self):
-        self.programs = Programs()
-        with open(self.log, "wb") as log:
-            common = {"SPOOL": self.spool, "SMTPD_DOMAINS": "", "SMTPD_HOSTNAME": "mayfly.example"}
-            self.programs.start("smtpd", stderr=log.fileno(), SMTPD_LISTEN=f"127.0.0.1:{self.port}",
-                                SMTPD_RELAY_CLIENTS="127.0.0.0/8", **common)
-            self.programs.start("relay", stderr=log.fileno(), RELAY_HOST="127.0.0.1",
-                                RELAY_PORT=self.sink.port, RELAY_TLS="none", **common)
-        return self
-
-    def __exit__(self, *_):
-        wrong = self.programs.end()
-        assert not wrong, wrong
+    def begin(self):
+        super().begin()
+        self.start("relay", RELAY_HOST="127.0.0.1", RELAY_PORT=self.sink.port, RELAY_TLS="none")
 
     def is_empty(self):
-        return not any(os.listdir(self.spool / "relay" / name) for name in ("new", "cur"))
+        return not self.spool.relay.new() and not self.spool.relay.cur()
 
 
-class Postfix(postfix.Postfix):
+class Postfix(servers.Postfix):
     """A private instance that relays."""
 
-    name = "Postfix"
-
-    def __init__(self, directory, _elsewhere, sink):
-        super().__init__(relayhost=f"[127.0.0.1]:{sink.port}", **POSTFIX)
-        shutil.rmtree(self.directory)
-        self.directory = directory / "postfix"
-        self.directory.mkdir()
+    def __init__(self, directory, sink):
+        super().__init__(directory, relayhost=f"[127.0.0.1]:{sink.port}", **POSTFIX)
 
     def is_empty(self):
         return not any(path.is_file() for name in ("incoming", "active", "deferred")
@@ -150,24 +94,23 @@ def report(rates):
 
 
 def main(parent):
-    try:
-        postfix.tree()
-    except (AssertionError, OSError, subprocess.SubprocessError) as error:
-        print(f"Not measured: {error}", file=sys.stderr)
+    missing = servers.tools_missing()
+    if missing:
+        print(f"Not measured: {missing}", file=sys.stderr)
         return
     kinds = [Mayfly, Postfix]
-    if os.geteuid() != 0:
-        print("Postfix is not measured: its master needs to be root.", file=sys.stderr)
+    if servers.postfix_missing():
+        print(f"Postfix is not measured: {servers.postfix_missing()}.", file=sys.stderr)
         kinds.remove(Postfix)
     with contextlib.ExitStack() as stack:
         directory, elsewhere = (pathlib.Path(stack.enter_context(
             tempfile.TemporaryDirectory(prefix="mayfly-bench.", dir=place))) for place in (parent, None))
         directory.chmod(0o755)
-        sink = stack.enter_context(Sink(elsewhere))
-        servers = [stack.enter_context(kind(directory, elsewhere, sink)) for kind in kinds]
-        rates = {server.name: [] for server in servers}
+        sink = stack.enter_context(Sink(elsewhere / "counters"))
+        both = [stack.enter_context(kind(directory, sink)) for kind in kinds]
+        rates = {server.name: [] for server in both}
         for _ in range(RUNS):
-            for server in servers:
+            for server in both:
                 rates[server.name].append(measure(server, sink))
     report(rates)
 
