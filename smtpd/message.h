@@ -19,7 +19,7 @@
  * would be more than MESSAGES_HELD_MAX for all, a message holds its share of that, but at least
  * MESSAGE_HELD_MIN. */
 enum {
-    MESSAGE_HELD_MAX = 64 * 1024,
+    MESSAGE_HELD_MAX = 128 * 1024,
     MESSAGE_HELD_MIN = 4 * 1024,
     MESSAGES_HELD_MAX = 64 * 1024 * 1024
 };

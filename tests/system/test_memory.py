@@ -25,9 +25,9 @@ def worst_recipients():
 
 # Each is what a connection sends behind EHLO, and never takes an answer to.
 WORST = {
-    "content held": "MAIL FROM:<a@c.example>\r\nRCPT TO:<b@t.example>\r\nDATA\r\n" + "x" * 65000,
-    "chunks held": "MAIL FROM:<a@c.example>\r\nRCPT TO:<b@t.example>\r\nBDAT 70000\r\n"
-                   + "x" * 65000,
+    "content held": "MAIL FROM:<a@c.example>\r\nRCPT TO:<b@t.example>\r\nDATA\r\n" + "x" * 130_000,
+    "chunks held": "MAIL FROM:<a@c.example>\r\nRCPT TO:<b@t.example>\r\nBDAT 140000\r\n"
+                   + "x" * 130_000,
     "recipients": "MAIL FROM:<a@c.example>\r\n" + worst_recipients(),
     "half a line": "NOOP " + "x" * 2000,
     "replies not taken": "NOOP\r\n" * 8000,
