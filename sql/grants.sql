@@ -7,6 +7,8 @@ REVOKE ALL ON FUNCTION
     make_partitions(date), make_partitions_ahead(), expired_partitions(),
     message_text(bytea), header_field(bytea, text), header_decode(text),
     encoded_word_bytes(text, text), charset_text(bytea, text),
+    bytes_position(bytea, bytea, integer, integer), header_extent(bytea, integer, integer),
+    escaped_text(text), header_fields(text), message_headers(uuid),
     inbox(text, integer, timestamptz), notify_mailboxes(text[])
 FROM PUBLIC;
 
@@ -22,10 +24,11 @@ GRANT EXECUTE ON FUNCTION
     mailbox_name(text), address_username(text), address_domain(text)
 TO mayfly_storer;
 
--- Readers: what has not expired. The functions of a view run with the rights of who reads it.
+-- Readers: what has not expired. The functions of a view run with the rights of who reads it; those
+-- that message_headers and the like are made of run with their owner's.
 GRANT SELECT ON emails TO mayfly_reader;
 GRANT EXECUTE ON FUNCTION
-    schema_version(), retention(), inbox(text, integer, timestamptz),
+    schema_version(), retention(), inbox(text, integer, timestamptz), message_headers(uuid),
     mailbox_name(text), address_username(text), address_domain(text),
     message_text(bytea), header_field(bytea, text), header_decode(text),
     encoded_word_bytes(text, text), charset_text(bytea, text)

@@ -54,6 +54,8 @@ SET LOCAL ROLE mayfly_reaper;
 \ir partitions.sql
 \ir text.sql
 \ir headers.sql
+\ir bytes.sql
+\ir fields.sql
 \ir emails.sql
 \ir inbox.sql
 \ir notify.sql

@@ -218,6 +218,10 @@ ACTS = {
     "SELECT address_username('a@b'), address_domain('a@b')": set(ROLES),
     "SELECT * FROM emails": {"mayfly_reader", "mayfly_reaper"},
     "SELECT * FROM inbox('bob')": {"mayfly_reader", "mayfly_reaper"},
+    f"SELECT * FROM message_headers({ID})": {"mayfly_reader", "mayfly_reaper"},
+    "SELECT header_extent('a: b', 1, 5), header_fields('a: b'), escaped_text('a')":
+        {"mayfly_reaper"},
+    "SELECT bytes_position('abc', 'b', 1, 4)": {"mayfly_reaper"},
     "SELECT message_text('x'), header_field('x', 'y'), header_decode('=?utf-8?Q?x?=')":
         {"mayfly_reader", "mayfly_reaper"},
     "SELECT * FROM messages": {"mayfly_reaper"},
