@@ -1,7 +1,7 @@
 -- All header fields of a message, in order, and where the body begins behind them.
 
--- A header ends with an empty line, or where a line is neither a field nor the rest of one: then the
--- body begins with that line, as it does for readers of mail (a client that sent a text and no
+-- A header ends with an empty line, or where a line is neither a field nor the rest of one: then
+-- the body begins with that line, as it does for readers of mail (a client that sent a text and no
 -- header meant it to be read).
 --
 -- The escape form is what header_field works on, for the same reason, and slices grow as there. Of
@@ -33,8 +33,8 @@ BEGIN
                 + CASE WHEN rest ~ '^\r?\n' THEN strpos(rest, E'\n') ELSE 0 END;
     ELSE
         fields := head;
-        body := least(bytes_position(raw, '\x0a0a', start + slice, stop) + 2,
-                      bytes_position(raw, '\x0a0d0a', start + slice, stop) + 3,
+        body := least(bytes_position(raw, '\x0a0a', start + slice - 2, stop) + 2,
+                      bytes_position(raw, '\x0a0d0a', start + slice - 2, stop) + 3,
                       stop);
     END IF;
 END
@@ -93,6 +93,6 @@ END
 $$;
 
 COMMENT ON FUNCTION message_headers(uuid) IS
-    'the header fields of an unexpired message in their order, from the first 256 kB: position from '
-    '1, name as written, value unfolded and with encoded words decoded; no rows for an id that is '
-    'unknown or has expired';
+    'the header fields of an unexpired message in their order, from the first 256 kB: position '
+    'from 1, name as written, value unfolded and with encoded words decoded; no rows for an id '
+    'that is unknown or has expired';

@@ -8,7 +8,11 @@ REVOKE ALL ON FUNCTION
     message_text(bytea), header_field(bytea, text), header_decode(text),
     encoded_word_bytes(text, text), charset_text(bytea, text),
     bytes_position(bytea, bytea, integer, integer), header_extent(bytea, integer, integer),
-    escaped_text(text), header_fields(text), message_headers(uuid),
+    escaped_text(text), header_fields(text), header_value(text, text), message_headers(uuid),
+    mime_parameter(text, text), base64_bytes(bytea), quoted_printable_bytes(bytea),
+    mime_decode(bytea, text), mime_entity(bytea, integer, integer, text),
+    mime_children(bytea, text, text, text, integer, integer), mime_parts(bytea),
+    message_parts(uuid),
     inbox(text, integer, timestamptz), notify_mailboxes(text[])
 FROM PUBLIC;
 
@@ -28,7 +32,8 @@ TO mayfly_storer;
 -- that message_headers and the like are made of run with their owner's.
 GRANT SELECT ON emails TO mayfly_reader;
 GRANT EXECUTE ON FUNCTION
-    schema_version(), retention(), inbox(text, integer, timestamptz), message_headers(uuid),
+    schema_version(), retention(), inbox(text, integer, timestamptz),
+    message_headers(uuid), message_parts(uuid),
     mailbox_name(text), address_username(text), address_domain(text),
     message_text(bytea), header_field(bytea, text), header_decode(text),
     encoded_word_bytes(text, text), charset_text(bytea, text)

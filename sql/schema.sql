@@ -56,6 +56,8 @@ SET LOCAL ROLE mayfly_reaper;
 \ir headers.sql
 \ir bytes.sql
 \ir fields.sql
+\ir mime.sql
+\ir parts.sql
 \ir emails.sql
 \ir inbox.sql
 \ir notify.sql

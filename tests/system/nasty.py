@@ -3,7 +3,7 @@ must read these, within bounded time and memory, and never fail."""
 
 from scale import scaled
 
-LARGE = scaled(25 << 20, 1 << 20)
+LARGE = scaled(25 << 20, 1 << 19)
 
 MULTIPART = b'Content-Type: multipart/mixed; boundary="%s"\r\n\r\n'
 
@@ -34,7 +34,8 @@ NASTY = {
     "header without a body": b"Subject: x\r\nTo: y",
     "colons": b":\r\n: x\r\n::\r\n",
     "begins with white space": b" folded: x\r\nSubject: y\r\n\r\n",
-    "8-bit": b"Subject: \xc3\xbc\r\nX-\xe4: \xfc\r\nContent-Type: text/plain; name=\xfc\r\n\r\n\xfc",
+    "8-bit": b"Subject: \xc3\xbc\r\nX-\xe4: \xfc\r\n"
+             b"Content-Type: text/plain; name=\xfc\r\n\r\n\xfc",
     "bare CR": b"Subject: a\rb\r\r\nTo: c\r\r\n\r\r\nbody",
     "backslashes": b"Subject: \\344 \\\\ \\x\r\nContent-Type: text/\\\r\n\r\n\\344",
     "half a header": b"Subject",
@@ -45,7 +46,8 @@ NASTY = {
     "header of broken words": b"Subject: " + b"=?utf-8?Q?=FF?= " * 20_000,
     "fields of broken words": (b"Subject: " + b"=?utf-8?Q?=FF?= " * 500 + b"\r\n") * 33,
     "type without a value": b"Content-Type:\r\nContent-Transfer-Encoding:\r\n\r\nx",
-    "parameters": b"Content-Type: text/plain; charset=; =x; ;; name*=; name*0*=%;a*b*c=d; x=\"\\\r\n\r\nx",
+    "parameters": b"Content-Type: text/plain; charset=; =x; ;; name*=; name*0*=%;a*b*c=d; x=\"\\"
+                  b"\r\n\r\nx",
     "parameters by the thousand": b"Content-Type: text/plain" + b"; name*%d*=%%41" * 5000 % tuple(
         range(5000)) + b"\r\n\r\nx",
     "quotes": b"Content-Type: text/plain; name=" + b'"\\' * 20_000 + b"\r\n\r\nx",
@@ -54,11 +56,12 @@ NASTY = {
     "charset of the server's": b"Content-Type: text/plain; charset=mule_internal\r\n\r\n\x81\xff",
     "broken base64": b"Content-Transfer-Encoding: base64\r\n\r\naGk\xff=!\0aGk\r\n",
     "nothing of base64": b"Content-Transfer-Encoding: base64\r\n\r\n====\r\n!!!",
-    "broken quoted-printable": b"Content-Transfer-Encoding: quoted-printable\r\n\r\n=\0=4=zz==\xff=",
+    "broken quoted-printable": b"Content-Transfer-Encoding: quoted-printable\r\n\r\n"
+                               b"=\0=4=zz==\xff=",
     "multipart without boundary": b"Content-Type: multipart/mixed\r\n\r\n--\r\n\r\nx\r\n----\r\n",
     "multipart with an empty boundary": MULTIPART % b"" + b"--\r\n\r\nx\r\n----\r\n",
     "boundary that is not there": MULTIPART % b"b" + b"text\r\n",
-    "boundary of a hundred thousand": MULTIPART % (b"b" * 100_000) + b"--" + b"b" * 100_000 + b"\r\n",
+    "boundary of a hundred thousand": MULTIPART % (b"b" * 100_000) + b"--" + b"b" * 100_000,
     "boundary with 8 bits": MULTIPART % b"\xff\xc3" + b"--\xff\xc3\r\n\r\nx\r\n",
     "unterminated multipart": MULTIPART % b"b" + b"--b\r\n\r\nx",
     "nothing but delimiters": MULTIPART % b"b" + b"--b\r\n--b\r\n--b",

@@ -219,6 +219,8 @@ ACTS = {
     "SELECT * FROM emails": {"mayfly_reader", "mayfly_reaper"},
     "SELECT * FROM inbox('bob')": {"mayfly_reader", "mayfly_reaper"},
     f"SELECT * FROM message_headers({ID})": {"mayfly_reader", "mayfly_reaper"},
+    f"SELECT * FROM message_parts({ID})": {"mayfly_reader", "mayfly_reaper"},
+    "SELECT * FROM mime_parts('x')": {"mayfly_reaper"},
     "SELECT header_extent('a: b', 1, 5), header_fields('a: b'), escaped_text('a')":
         {"mayfly_reaper"},
     "SELECT bytes_position('abc', 'b', 1, 4)": {"mayfly_reaper"},
@@ -351,9 +353,11 @@ def test_by_an_owner_of_the_database_who_does_not_own_the_schema(cluster, owner)
 DECOYS = ["to_char(date, text)", "format(text, name, text)", "format(text, text, text)",
           "format(text, text, text, text, text)", "format(text, regnamespace, name)",
           "convert_from(bytea, text)", "convert_to(text, text)", "cardinality(text[])",
-          "unnest(text[])", '"right"(name, integer)', "make_interval(double precision)"]
+          "unnest(text[])", "array_append(integer[], integer)",
+          "array_to_string(integer[], text)", "cardinality(integer[])", '"right"(name, integer)', "make_interval(double precision)"]
 DECOY_OPERATORS = [("=", "oid", "regclass"), ("<", "double precision", "integer"),
-                   ("||", "text", "name"), ("||", "name", "text")]
+                   ("||", "text", "name"), ("||", "name", "text"),
+                   ("=", "integer[]", "integer[]")]
 
 
 def test_functions_call_those_of_the_system(database):
@@ -368,11 +372,12 @@ def test_functions_call_those_of_the_system(database):
                        f" LEFTARG = {left}, RIGHTARG = {right})")
     connection = database.connect()
     received = clock(connection)
-    add_mail(connection, received, raw=b"Subject: =?utf-8?Q?=C3=BC?= =?l1?B?AA?=\r\n\r\n\0\xff")
+    id = add_mail(connection, received, raw=b"Subject: =?utf-8?Q?=C3=BC?= =?l1?B?AA?=\r\n\r\n\0\xff")
     connection.commit()
     for call in ("make_partitions(current_date + 20)", "make_partitions_ahead()",
                  "set_retention('2 days')", "inbox('bob')", "expired_partitions()",
-                 "message_text((SELECT raw FROM messages))"):
+                 "message_text((SELECT raw FROM messages))", f"message_headers('{id}')",
+                 f"message_parts('{id}')"):
         database.query(f"SELECT * FROM {call}")
 
 
