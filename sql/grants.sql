@@ -12,7 +12,8 @@ REVOKE ALL ON FUNCTION
     mime_parameter(text, text), base64_bytes(bytea), quoted_printable_bytes(bytea),
     mime_decode(bytea, text), mime_entity(bytea, integer, integer, text),
     mime_children(bytea, text, text, text, integer, integer), mime_parts(bytea),
-    message_parts(uuid),
+    message_parts(uuid), words_occur(text, text),
+    inbox_search(text, text, text, integer, timestamptz),
     inbox(text, integer, timestamptz), notify_mailboxes(text[])
 FROM PUBLIC;
 
@@ -33,7 +34,8 @@ TO mayfly_storer;
 GRANT SELECT ON emails TO mayfly_reader;
 GRANT EXECUTE ON FUNCTION
     schema_version(), retention(), inbox(text, integer, timestamptz),
-    message_headers(uuid), message_parts(uuid),
+    inbox_search(text, text, text, integer, timestamptz), message_headers(uuid),
+    message_parts(uuid),
     mailbox_name(text), address_username(text), address_domain(text),
     message_text(bytea), header_field(bytea, text), header_decode(text),
     encoded_word_bytes(text, text), charset_text(bytea, text)

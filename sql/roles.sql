@@ -9,7 +9,7 @@ BEGIN
     FOR role IN
         VALUES ('mayfly_storer', 'Mayfly: stores mail; may insert and make partitions'),
                ('mayfly_reaper', 'Mayfly: owns the tables and functions, drops expired mail'),
-               ('mayfly_reader', 'Mayfly: reads unexpired mail through emails and inbox')
+               ('mayfly_reader', 'Mayfly: reads unexpired mail, by a view and functions')
     LOOP
         CONTINUE WHEN EXISTS (SELECT FROM pg_roles WHERE rolname = role.column1);
         BEGIN

@@ -60,6 +60,7 @@ SET LOCAL ROLE mayfly_reaper;
 \ir parts.sql
 \ir emails.sql
 \ir inbox.sql
+\ir search.sql
 \ir notify.sql
 \ir grants.sql
 COMMIT;

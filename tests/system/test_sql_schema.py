@@ -218,6 +218,8 @@ ACTS = {
     "SELECT address_username('a@b'), address_domain('a@b')": set(ROLES),
     "SELECT * FROM emails": {"mayfly_reader", "mayfly_reaper"},
     "SELECT * FROM inbox('bob')": {"mayfly_reader", "mayfly_reaper"},
+    "SELECT * FROM inbox_search('bob', in_subject => 'x')": {"mayfly_reader", "mayfly_reaper"},
+    "SELECT words_occur('x', 'y')": {"mayfly_reaper"},
     f"SELECT * FROM message_headers({ID})": {"mayfly_reader", "mayfly_reaper"},
     f"SELECT * FROM message_parts({ID})": {"mayfly_reader", "mayfly_reaper"},
     "SELECT * FROM mime_parts('x')": {"mayfly_reaper"},
@@ -354,7 +356,8 @@ DECOYS = ["to_char(date, text)", "format(text, name, text)", "format(text, text,
           "format(text, text, text, text, text)", "format(text, regnamespace, name)",
           "convert_from(bytea, text)", "convert_to(text, text)", "cardinality(text[])",
           "unnest(text[])", "array_append(integer[], integer)",
-          "array_to_string(integer[], text)", "cardinality(integer[])", '"right"(name, integer)', "make_interval(double precision)"]
+          "array_to_string(integer[], text)", "cardinality(integer[])", '"right"(name, integer)',
+          "make_interval(double precision)"]
 DECOY_OPERATORS = [("=", "oid", "regclass"), ("<", "double precision", "integer"),
                    ("||", "text", "name"), ("||", "name", "text"),
                    ("=", "integer[]", "integer[]")]
@@ -372,10 +375,13 @@ def test_functions_call_those_of_the_system(database):
                        f" LEFTARG = {left}, RIGHTARG = {right})")
     connection = database.connect()
     received = clock(connection)
-    id = add_mail(connection, received, raw=b"Subject: =?utf-8?Q?=C3=BC?= =?l1?B?AA?=\r\n\r\n\0\xff")
+    id = add_mail(connection, received, raw=b"Subject: =?utf-8?Q?=C3=BC?= =?l1?B?AA?=\r\n"
+                  b"Content-Type: multipart/digest; boundary*0=b\r\n\r\n--b\r\n\r\n"
+                  b"Content-Transfer-Encoding: base64\r\n\r\n!\r\n--b--\r\n\0\xff")
     connection.commit()
     for call in ("make_partitions(current_date + 20)", "make_partitions_ahead()",
-                 "set_retention('2 days')", "inbox('bob')", "expired_partitions()",
+                 "set_retention('2 days')", "inbox('bob')", "inbox_search('bob', 'x', 'y')",
+                 "expired_partitions()",
                  "message_text((SELECT raw FROM messages))", f"message_headers('{id}')",
                  f"message_parts('{id}')"):
         database.query(f"SELECT * FROM {call}")
