@@ -296,7 +296,7 @@ unit_path     = $(UNITDIR)/$(patsubst $(firstword $(subst /, ,$(1)))/%,%,$(1))
 schema_files := $(wildcard sql/*.sql sql/*/*.sql)
 
 c_files := $(wildcard $(foreach folder,$(FOLDERS) tests/unit tests/system tests/system/torture tests/bench tests/fuzz,$(folder)/*.[ch]))
-scripts := .ci/run $(wildcard common/*.sh queue/*.bash tests/fuzz/*.sh) $(shell grep -rlE '^\#!/bin/(ba)?sh' common/service $(SERVICES:%=%/service))
+scripts := .ci/run $(wildcard common/*.sh queue/*.bash tests/fuzz/*.sh tests/examples/*.sh) $(shell grep -rlE '^\#!/bin/(ba)?sh' common/service $(SERVICES:%=%/service))
 
 .PHONY: format lint
 format: ## lay out the C code

@@ -320,7 +320,7 @@ def test_what_is_too_deep_is_shown_whole(parts):
 
 
 def test_the_first_thousand_of_many_parts(parts):
-    for count in (999, 100_000):
+    for count in (999, 5000):
         assert [row[:1] + row[6:7] for row in parts(many_parts(count))] == [
             (str(number), b"x") for number in range(1, 1000)]
 
