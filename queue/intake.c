@@ -6,7 +6,7 @@
 
 /* The set is an open-addressed table, never more than half full, of ids as 16 bytes; an id of
  * zeros, which is no UUIDv7, marks a free place. */
-static const uint8_t free_place[16];
+static const struct known free_place;
 
 static void id_pack(uint8_t packed[16], const char *id)
 {
@@ -30,16 +30,25 @@ static uint64_t home_of(const struct intake *intake, const uint8_t packed[16])
 
 static bool is_free(const struct intake *intake, uint64_t place)
 {
-    return memcmp(intake->known[place], free_place, 16) == 0;
+    return memcmp(intake->known[place].id, free_place.id, 16) == 0;
 }
 
 /* The place of the id, or the free one where it would go. */
 static uint64_t place_of(const struct intake *intake, const uint8_t packed[16])
 {
     uint64_t place = home_of(intake, packed);
-    while (!is_free(intake, place) && memcmp(intake->known[place], packed, 16) != 0)
+    while (!is_free(intake, place) && memcmp(intake->known[place].id, packed, 16) != 0)
         place = (place + 1) & intake->mask;
     return place;
+}
+
+/* NULL if the id is not known. */
+static struct known *known_of(const struct intake *intake, const char *id)
+{
+    uint8_t packed[16];
+    id_pack(packed, id);
+    uint64_t place = place_of(intake, packed);
+    return is_free(intake, place) ? NULL : &intake->known[place];
 }
 
 /* Closes the gap: an id behind it that could not be at home there moves up, and leaves the next. */
@@ -47,13 +56,13 @@ static void place_clear(struct intake *intake, uint64_t gap)
 {
     for (uint64_t next = (gap + 1) & intake->mask; !is_free(intake, next);
          next = (next + 1) & intake->mask) {
-        uint64_t home = home_of(intake, intake->known[next]);
+        uint64_t home = home_of(intake, intake->known[next].id);
         if (((next - home) & intake->mask) < ((next - gap) & intake->mask))
             continue;
-        memcpy(intake->known[gap], intake->known[next], 16);
+        intake->known[gap] = intake->known[next];
         gap = next;
     }
-    memcpy(intake->known[gap], free_place, 16);
+    intake->known[gap] = free_place;
 }
 
 bool intake_init(struct intake *intake, size_t in_hand, size_t burst)
@@ -80,13 +89,23 @@ void intake_free(struct intake *intake)
     *intake = (struct intake){0};
 }
 
+/* A hint of what is known is counted: see let_go. */
+static bool hear(struct intake *intake, const char *id)
+{
+    struct known *known = known_of(intake, id);
+    if (!known)
+        return intake_add(intake, id, QUEUE_NEW);
+    known->heard += known->heard < UINT8_MAX;
+    return true;
+}
+
 void intake_hint(struct intake *intake, const char *name)
 {
     if (++intake->hints >= intake->burst)
         intake->scan_wanted = true;
     if (name && name[0] == '.')
         return;
-    if (!name || !id_valid(name) || !intake_add(intake, name, QUEUE_NEW))
+    if (!name || !id_valid(name) || !hear(intake, name))
         intake->scan_wanted = true;
 }
 
@@ -99,7 +118,7 @@ bool intake_add(struct intake *intake, const char *id, enum queue_directory dire
         return true;
     if (intake->count == INTAKE_QUEUE)
         return false;
-    memcpy(intake->known[place], packed, 16);
+    memcpy(intake->known[place].id, packed, 16);
     intake->known_count++;
     struct candidate *candidate = &intake->queue[(intake->head + intake->count++) % INTAKE_QUEUE];
     memcpy(candidate->id, id, ID_SIZE);
@@ -118,6 +137,9 @@ size_t intake_take(struct intake *intake, struct candidate *candidates, size_t m
     for (; count < max && intake->count > 0; count++, intake->count--) {
         candidates[count] = intake->queue[intake->head];
         intake->head = (intake->head + 1) % INTAKE_QUEUE;
+        /* What was heard until now is answered by the look that follows, if it is at new/. */
+        if (candidates[count].directory == QUEUE_NEW)
+            known_of(intake, candidates[count].id)->heard = 0;
     }
     return count;
 }
@@ -136,15 +158,23 @@ void intake_return(struct intake *intake, const struct candidate *candidates, si
     }
 }
 
+/* Of the hints that came while it was in hand, so many were its own doing. A file that was moved into
+ * new/ meanwhile would otherwise wait for a full look; an event too many is a look in vain. */
+static void let_go(struct intake *intake, const char *id, uint8_t own)
+{
+    struct known *known = known_of(intake, id);
+    if (!known)
+        return;
+    bool again = known->heard > own;
+    place_clear(intake, (uint64_t)(known - intake->known));
+    intake->known_count--;
+    if (again && !intake_add(intake, id, QUEUE_NEW))
+        intake->scan_wanted = true;
+}
+
 void intake_forget(struct intake *intake, const char *id)
 {
-    uint8_t packed[16];
-    id_pack(packed, id);
-    uint64_t place = place_of(intake, packed);
-    if (is_free(intake, place))
-        return;
-    place_clear(intake, place);
-    intake->known_count--;
+    let_go(intake, id, 0);
 }
 
 void intake_leave(struct intake *intake, const char *id)
@@ -157,7 +187,7 @@ void intake_leave(struct intake *intake, const char *id)
 void intake_left(struct intake *intake)
 {
     for (size_t i = 0; i < intake->leaving_count; i++)
-        intake_forget(intake, intake->leaving[i].id);
+        let_go(intake, intake->leaving[i].id, 1);
     intake->leaving_count = 0;
 }
 

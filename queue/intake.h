@@ -23,11 +23,17 @@ struct candidate {
     enum queue_directory directory; /* QUEUE_NEW, or QUEUE_CUR for a replay */
 };
 
+/* An id, and how many hints named it since its file was looked for, up to 255. */
+struct known {
+    uint8_t id[16];
+    uint8_t heard;
+};
+
 struct intake {
     struct candidate *queue; /* a ring of INTAKE_QUEUE */
     size_t head, count;
 
-    uint8_t (*known)[16]; /* a hash set of the ids that wait or are in hand */
+    struct known *known; /* a hash set of the ids that wait or are in hand */
     uint64_t mask;
     size_t known_count;
 
@@ -59,11 +65,13 @@ size_t intake_take(struct intake *intake, struct candidate *candidates, size_t m
 /* Puts names that were taken and not used back to the front, in their order. */
 void intake_return(struct intake *intake, const struct candidate *candidates, size_t count);
 
-/* The id is in nobody's hands: the next hint or scan may queue it again. */
+/* The id is in nobody's hands: the next hint or scan may queue it again. A hint that came when its
+ * file had been looked for does so now, for it may be of another file under that name. */
 void intake_forget(struct intake *intake, const char *id);
 
-/* The same, but only at the next call of intake_left, or when a scan begins: a file's removal is an
- * event, too, and would otherwise come back as a hint to look for what we have just removed. */
+/* The same of one whose file in new/ was just removed, but only at the next call of intake_left, or
+ * when a scan begins: a file's removal is an event, too, and would otherwise come back as a hint to
+ * look for what we have just removed. One hint is taken for that. */
 void intake_leave(struct intake *intake, const char *id);
 void intake_left(struct intake *intake);
 

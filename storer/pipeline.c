@@ -140,11 +140,12 @@ static void retire_done_cb(uv_work_t *work, int status)
     FAULT_POINT("storer.retired");
     intake_left(&pipeline->intake);
     for (size_t i = 0; i < batch->count; i++) {
-        count_message(&batch->messages[i]);
-        if (batch->messages[i].fate == FATE_STORED)
-            watcher_leave(&pipeline->watcher, batch->messages[i].id);
+        const struct message *message = &batch->messages[i];
+        count_message(message);
+        if (message->fate == FATE_STORED && message->directory == QUEUE_NEW)
+            watcher_leave(&pipeline->watcher, message->id);
         else
-            intake_forget(&pipeline->intake, batch->messages[i].id);
+            intake_forget(&pipeline->intake, message->id);
     }
     batch_clear(batch, pipeline->load.limits.bytes);
     pipeline->idle[pipeline->idle_count++] = batch;

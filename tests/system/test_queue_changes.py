@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from deadline import wait_for
 from queuetool import (EX_DATAERR, EX_NOINPUT, EX_NOPERM, EX_OSERR, EX_TEMPFAIL, EX_USAGE, Tool,
                        fail)
 from spool import now, uuid7
@@ -204,6 +205,19 @@ def test_replayed_ones_are_stored_once(spool, tool, programs, database):
     spool.wait_tried()
     assert {id for id, in database.query("SELECT id::text FROM messages")} == set(ids)
     assert database.value("SELECT count(*) FROM deliveries") == 50
+    storer.stop()
+
+
+def test_one_that_was_stored_this_moment_is_seen_again(spool, tool, programs, database):
+    """At once, and not by a full look: its name counts as in hand for a moment longer, and its way
+    back is an event like its own removal."""
+    storer = programs.storer(spool, database, STORER_KEEP=3600, STORER_RESCAN=3600)
+    id = spool.put()
+    for _ in range(20):
+        wait_for(spool.cur, "it is kept")
+        assert tool("replay").startswith("1 ")
+    wait_for(lambda: spool.cur() == [id], "it is kept once more")
+    assert database.value("SELECT count(*) FROM messages") == 1
     storer.stop()
 
 

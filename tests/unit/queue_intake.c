@@ -181,6 +181,87 @@ static void what_leaves_is_known_until_it_has_left(void **state)
         intake_leave(intake, id_of(i));
 }
 
+/* What was heard of a file in hand, before and after it was let go. */
+struct heard {
+    enum queue_directory directory;
+    bool leaves; /* by its file's removal from new/, which is heard once */
+    unsigned before, after;
+    bool want; /* a look once more */
+};
+
+static void check_heard(struct intake *intake, unsigned number, const struct heard *row)
+{
+    assert_true(intake_add(intake, id_of(number), row->directory));
+    check_taken(intake, id_of(number));
+    for (unsigned i = 0; i < row->before; i++)
+        intake_hint(intake, id_of(number));
+    check_taken(intake, NULL);
+    if (row->leaves)
+        intake_leave(intake, id_of(number));
+    else
+        intake_forget(intake, id_of(number));
+    for (unsigned i = 0; i < row->after; i++)
+        intake_hint(intake, id_of(number));
+    if (row->leaves)
+        check_taken(intake, NULL);
+    intake_left(intake);
+    check_taken(intake, row->want ? id_of(number) : NULL);
+    intake_forget(intake, id_of(number));
+    check_taken(intake, NULL);
+    assert_int_equal(intake->known_count, 0);
+}
+
+static void what_is_heard_of_a_file_in_hand_is_looked_for_again(void **state)
+{
+    struct intake *intake = *state;
+    static const struct heard rows[] = {
+        {QUEUE_NEW, true, 0, 0, false},  {QUEUE_NEW, true, 1, 0, false},
+        {QUEUE_NEW, true, 0, 1, false},  {QUEUE_NEW, true, 2, 0, true},
+        {QUEUE_NEW, true, 1, 1, true},   {QUEUE_NEW, true, 0, 2, true},
+        {QUEUE_NEW, true, 999, 0, true}, {QUEUE_NEW, false, 0, 0, false},
+        {QUEUE_NEW, false, 1, 0, true},  {QUEUE_CUR, false, 0, 0, false},
+        {QUEUE_CUR, false, 1, 0, true},
+    };
+    intake->burst = SIZE_MAX;
+    for (unsigned i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        check_heard(intake, i, &rows[i]);
+    assert_false(intake->scan_wanted);
+}
+
+/* A hint before the look is answered by it, unless the look is at cur/. */
+static void what_is_heard_of_a_file_that_waits_is_seen_in_new_alone(void **state)
+{
+    struct intake *intake = *state;
+    assert_true(intake_add(intake, id_of(1), QUEUE_NEW));
+    intake_hint(intake, id_of(1));
+    check_taken(intake, id_of(1));
+    intake_forget(intake, id_of(1));
+    check_taken(intake, NULL);
+    assert_true(intake_add(intake, id_of(2), QUEUE_CUR));
+    intake_hint(intake, id_of(2));
+    check_taken(intake, id_of(2));
+    intake_forget(intake, id_of(2));
+    struct candidate candidate;
+    assert_int_equal(intake_take(intake, &candidate, 1), 1);
+    assert_string_equal(candidate.id, id_of(2));
+    assert_int_equal(candidate.directory, QUEUE_NEW);
+}
+
+static void what_is_heard_and_finds_no_room_wants_a_scan(void **state)
+{
+    struct intake *intake = *state;
+    intake->burst = SIZE_MAX;
+    intake_hint(intake, id_of(0));
+    check_taken(intake, id_of(0));
+    for (unsigned i = 1; i <= INTAKE_QUEUE; i++)
+        intake_hint(intake, id_of(i));
+    intake_hint(intake, id_of(0));
+    assert_false(intake->scan_wanted);
+    intake_forget(intake, id_of(0));
+    assert_true(intake->scan_wanted);
+    assert_int_equal(intake->known_count, INTAKE_QUEUE);
+}
+
 /* The hash set against a plain array of flags, over many thousand steps. */
 static void the_set_agrees_with_a_plain_one(void **state)
 {
@@ -220,6 +301,9 @@ int main(void)
         TEST(what_was_not_used_comes_first_again),
         TEST(what_cannot_be_returned_is_found_by_a_scan),
         TEST(what_leaves_is_known_until_it_has_left),
+        TEST(what_is_heard_of_a_file_in_hand_is_looked_for_again),
+        TEST(what_is_heard_of_a_file_that_waits_is_seen_in_new_alone),
+        TEST(what_is_heard_and_finds_no_room_wants_a_scan),
         TEST(the_set_agrees_with_a_plain_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
