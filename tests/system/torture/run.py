@@ -2,8 +2,8 @@
 became of the mail. Fails when a part failed, or when all of them tried nothing. A part that may not
 try something on this machine says why, and is counted as skipped.
 
-Most of them wait most of the time, for a disk or a clock: three are run side by side, and each is
-shown when it has ended. Those that measure, or keep every core busy, are alone behind them.
+Most of them wait most of the time, for a disk or a clock: three are run side by side, the longest
+first, and each is shown when it has ended. The one that measures is alone behind them.
 
     run.py [part…]      a part is test_torture_<part>*.py, with - for _; all of them by default
 """
@@ -21,9 +21,9 @@ from xml.etree import ElementTree
 from size import SIZE
 
 HERE = pathlib.Path(__file__).resolve().parent
-PARTS = ("crash-points", "power-cut", "system-faults", "database-faults", "any-order", "mutants",
-         "soak", "tools")
-ALONE = ("soak", "tools")
+PARTS = ("tools", "database-faults", "system-faults", "crash-points", "power-cut", "mutants",
+         "any-order", "soak")
+ALONE = ("soak",)
 SIDE_BY_SIDE = 3
 COUNTS = ("tried", "lost", "doubled", "altered")
 
