@@ -226,6 +226,7 @@ static void connection_finish(struct pgconn *pgconn)
     PQfinish(pgconn->conn);
     pgconn->conn = NULL;
     pgconn->statements = 0;
+    pgconn->copying = false;
     pgconn->state = PGCONN_DOWN;
 }
 
@@ -330,7 +331,10 @@ static void results_read(struct pgconn *pgconn)
             char words[sizeof pgconn->reason];
             connection_give_up(pgconn, pgconn_words(result, words, sizeof words));
         } else {
+            pgconn->copying = PQresultStatus(result) == PGRES_COPY_IN;
             pgconn->options.callbacks.result_cb(pgconn, result);
+            if (pgconn->copying)
+                connection_give_up(pgconn, "rows were asked for, and none given");
         }
         PQclear(result);
     }
@@ -425,7 +429,25 @@ static void statement_sent(struct pgconn *pgconn, int sent)
 void pgconn_query(struct pgconn *pgconn, const char *sql)
 {
     if (is_usable(pgconn))
-        statement_sent(pgconn, PQsendQuery(pgconn->conn, sql));
+        statement_sent(pgconn, PQexitPipelineMode(pgconn->conn) && PQsendQuery(pgconn->conn, sql));
+}
+
+/* libpq keeps what cannot be sent at once, as much as there is. */
+void pgconn_copy_put(struct pgconn *pgconn, const char *bytes, size_t length)
+{
+    if (is_usable(pgconn) && PQputCopyData(pgconn->conn, bytes, (int)length) != 1)
+        connection_give_up(pgconn, PQerrorMessage(pgconn->conn));
+}
+
+void pgconn_copy_end(struct pgconn *pgconn, const char *error)
+{
+    pgconn->copying = false;
+    if (!is_usable(pgconn))
+        return;
+    if (PQputCopyEnd(pgconn->conn, error) != 1)
+        connection_give_up(pgconn, PQerrorMessage(pgconn->conn));
+    else
+        connection_flush(pgconn);
 }
 
 void pgconn_execute(struct pgconn *pgconn, const char *sql, const struct pgconn_param *params,

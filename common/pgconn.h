@@ -76,6 +76,7 @@ struct pgconn {
     unsigned host;              /* the one to try next, counted through the list again and again */
     unsigned failures;          /* tries since the last good connection */
     unsigned statements;        /* sent and not ended, syncs included */
+    bool copying;               /* PGRES_COPY_IN was given, and not ended yet */
     bool starting;              /* `start` is with the pool */
     bool lost;                  /* to be taken down on the next turn */
     bool said_down;             /* the log knows that the database is away */
@@ -111,7 +112,7 @@ void pgconn_drop(struct pgconn *pgconn, const char *reason);
 /* Sending. Nothing is returned: what cannot be sent loses the connection, and down_cb says so.
  * Ignored unless up. Parameters are copied before the call returns. */
 
-/* A simple query, several commands allowed; not in a pipeline. */
+/* A simple query, several commands allowed; ends a pipeline, of which nothing may be pending. */
 void pgconn_query(struct pgconn *pgconn, const char *sql);
 
 struct pgconn_param {
@@ -128,8 +129,14 @@ struct pgconn_param {
 void pgconn_execute(struct pgconn *pgconn, const char *sql, const struct pgconn_param *params,
                     unsigned count);
 
-/* Pipelines: enter once when up (pipelines end with the connection), then execute, execute, …,
- * sync. After an error everything up to the sync ends as PGRES_PIPELINE_ABORTED. */
+/* COPY … FROM STDIN as one command of a simple query: its result is PGRES_COPY_IN, and before that
+ * result_cb returns, all rows have been put, and the end, with NULL, or with why they are to be
+ * forgotten, which the server then reports as an error of the command. */
+void pgconn_copy_put(struct pgconn *pgconn, const char *bytes, size_t length);
+void pgconn_copy_end(struct pgconn *pgconn, const char *error);
+
+/* Pipelines: enter when up and nothing is pending (they end with the connection, or by
+ * pgconn_query; entered already is as good), then execute, execute, …, sync. After an error everything up to the sync ends as PGRES_PIPELINE_ABORTED. */
 void pgconn_pipeline(struct pgconn *pgconn);
 void pgconn_sync(struct pgconn *pgconn);
 

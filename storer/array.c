@@ -133,6 +133,12 @@ bool array_add_time(struct array *array, int64_t microseconds)
     return array_add_bigint(array, microseconds - EPOCH_MICROSECONDS);
 }
 
+struct slice array_element(const struct array *array, size_t index)
+{
+    size_t begin = end_of(array, index);
+    return slice_make(array->bytes.data + begin, end_of(array, index + 1) - begin);
+}
+
 void array_frame(struct array *array, size_t first, size_t count, struct array_frame *frame)
 {
     if (array->count == 0) {

@@ -8,6 +8,7 @@
 #define STORER_ARRAY_H
 
 #include "common/buffer.h"
+#include "common/slice.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -63,6 +64,10 @@ bool array_add_time(struct array *array, int64_t microseconds);
 
 /* Adds an element of `length` bytes that the caller fills in: where they go, or NULL. */
 char *array_add_room(struct array *array, size_t length);
+
+/* An element as it stands: its length, four bytes big-endian, and its bytes, which is how COPY has a
+ * column, too. Valid until something is added. */
+struct slice array_element(const struct array *array, size_t index);
 
 /* The array of elements [first, first + count), ready to be sent, until array_unframe; nothing may
  * be added in between. */

@@ -3,6 +3,7 @@
 
 #include "common/fault.h"
 #include "common/log.h"
+#include "storer/copy.h"
 #include "storer/metrics.h"
 
 #include <stdio.h>
@@ -35,6 +36,7 @@ static enum database_state away(struct database *database)
     uv_timer_stop(&database->timer);
     database->checked = false;
     database->made = false;
+    database->oldest = database->newest = 0;
     metric_set_value(&storer_metrics[METRIC_CONNECTED], 0);
     return DATABASE_AWAY;
 }
@@ -60,16 +62,20 @@ static enum database_state check(struct database *database)
     return DATABASE_CHECKING;
 }
 
-static enum database_state enter_session(struct database *database)
-{
-    pgconn_pipeline(&database->conn);
-    return check(database);
-}
-
+/* COPY is for what is tried for the first time, and lies within the bounds that the last transaction
+ * went by. They are read again in this one, before its COMMIT: a message that fell behind them for
+ * all that, because somebody has just made the retention shorter, is taken for expired, and its row
+ * goes with its day, unseen by readers. */
 static enum database_state store(struct database *database)
 {
-    transaction_store(&database->said, &database->conn, database->batch,
-                      plan_next(&database->plan));
+    const struct plan_segment *segment = plan_next(&database->plan);
+    bool copy =
+        database->fresh && copy_fits(database->batch, segment, database->oldest, database->newest);
+    database->fresh = false;
+    if (copy)
+        transaction_copy(&database->said, &database->conn, database->batch, segment);
+    else
+        transaction_store(&database->said, &database->conn, database->batch, segment);
     return DATABASE_STORING;
 }
 
@@ -202,8 +208,15 @@ static void blame_segment(struct database *database, enum fate fate)
     plan_done(&database->plan);
 }
 
+/* What COPY was refused for, INSERT may not be: the rows are there already, as after an end whose
+ * COMMIT nobody read. If it is, it says which message is to blame. */
 static enum database_state refuse(struct database *database)
 {
+    if (database->said.copies) {
+        log_debug("copy_refused", LOG_TEXT("sqlstate", database->said.sqlstate),
+                  LOG_TEXT("message", database->said.words));
+        return store(database);
+    }
     blame_segment(database, FATE_REFUSED);
     database->made = false;
     return proceed(database);
@@ -252,6 +265,8 @@ static void accept_commit(struct database *database)
     metric_add(&storer_metrics[METRIC_BATCHES], 1);
     metric_observe(&storer_metrics[METRIC_TRANSACTION_SECONDS], seconds);
     metric_observe(&storer_metrics[METRIC_BATCH_MESSAGES], (double)segment->count);
+    database->oldest = database->said.oldest;
+    database->newest = database->said.newest;
     database->pauses = 0;
     database->made = false;
     say_setup_right(database);
@@ -308,7 +323,7 @@ static enum database_state lost_storing(struct database *database)
 
 enum database_state (*const database_table[DATABASE_STATE_COUNT][DATABASE_EVENT_COUNT])(
     struct database *database) = {
-    [DATABASE_AWAY] = {[DATABASE_UP] = enter_session,
+    [DATABASE_AWAY] = {[DATABASE_UP] = check,
                        [DATABASE_LOST] = stay,
                        [DATABASE_BATCH] = stay,
                        [DATABASE_TIMER] = confused,
@@ -378,7 +393,7 @@ static void result_cb(struct pgconn *conn, PGresult *result)
 {
     struct database *database = conn->options.data;
     const struct transaction *said = &database->said;
-    if (!transaction_read(&database->said, result))
+    if (!transaction_read(&database->said, conn, result))
         return;
     bool done = said->kind == TRANSACTION_STORE ? transaction_is_stored(said) : !said->failed;
     step_machine(database, done ? DATABASE_DONE : verdict_events[said->verdict]);
@@ -426,6 +441,7 @@ void database_store(struct database *database, struct batch *batch)
 {
     database->batch = batch;
     plan_init(&database->plan, batch->count);
+    database->fresh = true;
     database->made = false;
     if (database->state == DATABASE_IDLE)
         step_machine(database, DATABASE_BATCH);

@@ -56,9 +56,11 @@ struct database {
 
     struct batch *batch; /* in hand, or NULL */
     struct plan plan;
-    bool made;    /* partitions were made for the segment that is next */
-    bool checked; /* this session and the schema are as they must be */
-    bool leaving; /* the connection is to be given up after the pause */
+    bool fresh;             /* the batch was never tried, and may go by COPY */
+    int64_t oldest, newest; /* the bounds of the last COMMIT of this session, or 0 */
+    bool made;              /* partitions were made for the segment that is next */
+    bool checked;           /* this session and the schema are as they must be */
+    bool leaving;           /* the connection is to be given up after the pause */
     uv_timer_t timer;
     unsigned pauses; /* since the last success */
     bool said_setup, said_trouble;

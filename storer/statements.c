@@ -22,7 +22,10 @@ const char statement_check[] =
 
 /* One snapshot for all of it: the bounds that are read back are those that the inserts went by,
  * even if the retention is changed at that moment. */
-const char statement_begin[] = "BEGIN ISOLATION LEVEL REPEATABLE READ";
+#define BEGIN  "BEGIN ISOLATION LEVEL REPEATABLE READ"
+#define COMMIT "COMMIT"
+
+const char statement_begin[] = BEGIN;
 
 /* ON CONFLICT DO NOTHING is what makes a replay harmless. The bounds are scalar subqueries, to be
  * computed once and not once a row. */
@@ -49,12 +52,20 @@ const char statement_deliveries[] =
  * written nothing. The rows it found may be those of a COMMIT whose wait for the standby was ended
  * by a lost session: committed here, and nowhere else. With this in the log, behind them, the COMMIT
  * is answered when the standby has both. */
-const char statement_bounds[] =
-    "SELECT (extract(epoch FROM now() - retention()) * 1000000)::bigint,"
-    " (extract(epoch FROM now() + interval '24 hours') * 1000000)::bigint,"
-    " pg_logical_emit_message(true, 'mayfly', ''::text)";
+#define BOUNDS                                                                                     \
+    "SELECT (extract(epoch FROM now() - retention()) * 1000000)::bigint,"                          \
+    " (extract(epoch FROM now() + interval '24 hours') * 1000000)::bigint,"                        \
+    " pg_logical_emit_message(true, 'mayfly', ''::text)"
 
-const char statement_commit[] = "COMMIT";
+const char statement_bounds[] = BOUNDS;
+
+const char statement_commit[] = COMMIT;
+
+const char statement_copy[] =
+    BEGIN "; COPY messages (id, received_at, mail_from, client, helo, protocol, size, raw)"
+          " FROM STDIN (FORMAT binary);"
+          " COPY deliveries (message_id, received_at, position, recipient, username, domain)"
+          " FROM STDIN (FORMAT binary); " BOUNDS "; " COMMIT;
 const char statement_rollback[] = "ROLLBACK";
 
 const char statement_partitions[] =

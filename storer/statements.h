@@ -19,6 +19,9 @@ extern const char statement_bounds[];     /* one row: see batch_committed */
 extern const char statement_commit[];
 extern const char statement_rollback[];
 
+/* The same by COPY (storer/copy.h), as one simple query. */
+extern const char statement_copy[];
+
 extern const char statement_partitions[]; /* $1: text[] of days */
 extern const char statement_notify[];     /* $1: text[] of recipients */
 

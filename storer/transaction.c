@@ -2,6 +2,7 @@
 #include "storer/transaction.h"
 
 #include "common/fault.h"
+#include "storer/copy.h"
 #include "storer/statements.h"
 
 #include <stdio.h>
@@ -15,6 +16,7 @@ enum step { STEP_ROLLBACK, STEP_FIRST, STEP_MESSAGES, STEP_DELIVERIES, STEP_BOUN
 static void begin(struct transaction *transaction, struct pgconn *conn, enum transaction_kind kind)
 {
     *transaction = (struct transaction){.kind = kind, .step = STEP_FIRST, .sent_at = uv_hrtime()};
+    pgconn_pipeline(conn);
     if (pgconn_in_transaction(conn)) {
         transaction->step = STEP_ROLLBACK;
         pgconn_execute(conn, statement_rollback, NULL, 0);
@@ -77,6 +79,41 @@ void transaction_store(struct transaction *transaction, struct pgconn *conn, str
     pgconn_execute(conn, statement_commit, NULL, 0);
     pgconn_sync(conn);
     FAULT_POINT("storer.commit_sent");
+}
+
+/* One query with all commands: the server goes from one to the next by itself, and leaves out the
+ * rest after an error. */
+void transaction_copy(struct transaction *transaction, struct pgconn *conn,
+                      const struct batch *batch, const struct plan_segment *segment)
+{
+    *transaction = (struct transaction){.kind = TRANSACTION_STORE,
+                                        .step = STEP_FIRST,
+                                        .sent_at = uv_hrtime(),
+                                        .copied = batch,
+                                        .segment = *segment,
+                                        .copies = true};
+    FAULT_POINT("storer.copy");
+    pgconn_query(conn, statement_copy);
+}
+
+static void put_rows(void *to, const char *bytes, size_t length)
+{
+    pgconn_copy_put(to, bytes, length);
+}
+
+/* The server is ready for the rows of one table. */
+static void give_rows(struct transaction *transaction, struct pgconn *conn)
+{
+    bool messages = transaction->step == STEP_MESSAGES;
+    if (messages)
+        FAULT_POINT("storer.copy_messages");
+    else
+        FAULT_POINT("storer.copy_deliveries");
+    bool good = (messages ? copy_messages : copy_deliveries)(transaction->copied,
+                                                             &transaction->segment, put_rows, conn);
+    pgconn_copy_end(conn, good ? NULL : "out of memory");
+    if (!messages)
+        FAULT_POINT("storer.copied");
 }
 
 void transaction_partitions(struct transaction *transaction, struct pgconn *conn,
@@ -170,16 +207,21 @@ static void read_error(struct transaction *transaction, const PGresult *result)
                                       PQresultErrorField(result, PG_DIAG_CONSTRAINT_NAME) != NULL);
 }
 
-bool transaction_read(struct transaction *transaction, PGresult *result)
+bool transaction_read(struct transaction *transaction, struct pgconn *conn, PGresult *result)
 {
+    /* A pipeline ends each of its commands, a query all of them at once. */
     if (!result) {
         transaction->step++;
-        return false;
+        return transaction->copies;
     }
     switch (PQresultStatus(result)) {
+    case PGRES_COPY_IN:
+        give_rows(transaction, conn);
+        return false;
     case PGRES_COMMAND_OK:
     case PGRES_TUPLES_OK:
         read_success(transaction, result);
+        transaction->step += transaction->copies;
         return false;
     case PGRES_PIPELINE_SYNC:
         return true;

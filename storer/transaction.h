@@ -31,6 +31,10 @@ struct transaction {
     char sqlstate[6];
     char words[256];
 
+    const struct batch *copied; /* STORE by COPY: where the rows are, until they were asked for */
+    struct plan_segment segment;
+    bool copies; /* STORE by COPY, which an INSERT may succeed where it fails */
+
     bool committed;         /* STORE: the COMMIT's own result was read, and it is COMMIT */
     bool alone;             /* STORE: the server committed, but does not vouch for its standby */
     bool news;              /* STORE: a delivery was made that was not there before */
@@ -38,10 +42,14 @@ struct transaction {
 };
 
 /* Each forgets the last conversation and begins another. Nothing of the batch is referred to
- * afterwards. The connection is up and in pipeline mode; that it is lost is said by its down_cb. */
+ * afterwards, but by transaction_copy, which needs it until the conversation is over. The connection
+ * is up; that it is lost is said by its down_cb. */
 void transaction_check(struct transaction *transaction, struct pgconn *conn);
 void transaction_store(struct transaction *transaction, struct pgconn *conn, struct batch *batch,
                        const struct plan_segment *segment);
+/* The same by COPY, for a segment that copy_fits. */
+void transaction_copy(struct transaction *transaction, struct pgconn *conn,
+                      const struct batch *batch, const struct plan_segment *segment);
 void transaction_partitions(struct transaction *transaction, struct pgconn *conn,
                             const struct batch *batch, const struct plan_segment *segment);
 void transaction_notify(struct transaction *transaction, struct pgconn *conn, struct batch *batch,
@@ -49,7 +57,7 @@ void transaction_notify(struct transaction *transaction, struct pgconn *conn, st
 
 /* Takes what pgconn's result_cb was given; true when the conversation is over. It went well unless
  * `failed`, and if it is a STORE, only if transaction_is_stored. */
-bool transaction_read(struct transaction *transaction, PGresult *result);
+bool transaction_read(struct transaction *transaction, struct pgconn *conn, PGresult *result);
 
 /* Takes what pgconn's notice_cb was given. */
 void transaction_notice(struct transaction *transaction, const PGresult *notice);

@@ -196,7 +196,7 @@ static PGresult *row_of(const char *const values[3])
 
 static bool take(struct transaction *transaction, PGresult *result)
 {
-    bool over = transaction_read(transaction, result);
+    bool over = transaction_read(transaction, NULL, result);
 
     PQclear(result);
     return over;
@@ -239,7 +239,7 @@ static void the_first_error_counts_and_nothing_is_stored(void **state)
     assert_false(take(&transaction, PQmakeEmptyPGresult(NULL, PGRES_FATAL_ERROR)));
     assert_int_equal(transaction.verdict, VERDICT_SETUP);
     assert_false(take(&transaction, PQmakeEmptyPGresult(NULL, PGRES_PIPELINE_ABORTED)));
-    assert_false(transaction_read(&transaction, NULL));
+    assert_false(transaction_read(&transaction, NULL, NULL));
     assert_int_equal(transaction.step, 2);
     assert_false(transaction_is_stored(&transaction));
     assert_true(take(&transaction, PQmakeEmptyPGresult(NULL, PGRES_PIPELINE_SYNC)));
