@@ -136,7 +136,8 @@ void pgconn_copy_put(struct pgconn *pgconn, const char *bytes, size_t length);
 void pgconn_copy_end(struct pgconn *pgconn, const char *error);
 
 /* Pipelines: enter when up and nothing is pending (they end with the connection, or by
- * pgconn_query; entered already is as good), then execute, execute, …, sync. After an error everything up to the sync ends as PGRES_PIPELINE_ABORTED. */
+ * pgconn_query; entered already is as good), then execute, execute, …, sync. After an error
+ * everything up to the sync ends as PGRES_PIPELINE_ABORTED. */
 void pgconn_pipeline(struct pgconn *pgconn);
 void pgconn_sync(struct pgconn *pgconn);
 

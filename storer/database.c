@@ -261,6 +261,7 @@ static void accept_commit(struct database *database)
                     database->said.newest);
     log_debug("batch", LOG_NUMBER("batch", database->batch->number),
               LOG_NUMBER("messages", segment->count), LOG_NUMBER("bytes", database->batch->bytes),
+              LOG_TEXT("by", database->said.copies ? "copy" : "insert"),
               LOG_REAL("seconds", seconds));
     metric_add(&storer_metrics[METRIC_BATCHES], 1);
     metric_observe(&storer_metrics[METRIC_TRANSACTION_SECONDS], seconds);
