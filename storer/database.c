@@ -63,20 +63,29 @@ static enum database_state check(struct database *database)
 }
 
 /* COPY is for what is tried for the first time, and lies within the bounds that the last transaction
- * went by. They are read again in this one, before its COMMIT: a message that fell behind them for
- * all that, because somebody has just made the retention shorter, is taken for expired, and its row
- * goes with its day, unseen by readers. */
+ * went by. They are read again in this one, before its COMMIT: a message that fell
+ * behind them for all that, because somebody has just made the retention shorter, is taken for
+ * expired, and its row goes with its day, unseen by readers. */
 static enum database_state store(struct database *database)
 {
     const struct plan_segment *segment = plan_next(&database->plan);
-    bool copy =
-        database->fresh && copy_fits(database->batch, segment, database->oldest, database->newest);
+    bool copy = database->fresh && copy_fits(database->batch, segment, database->oldest, database->newest);
     database->fresh = false;
     if (copy)
         transaction_copy(&database->said, &database->conn, database->batch, segment);
     else
         transaction_store(&database->said, &database->conn, database->batch, segment);
     return DATABASE_STORING;
+}
+
+/* What COPY was refused for, INSERT may not be: the rows are there already, as after an end whose
+ * COMMIT nobody read; or the tables are not as we know them, guarded row by row, or without the
+ * trigger that fills in a mailbox. If it is, it says what is wrong, or which message is to blame. */
+static enum database_state store_by_insert(struct database *database)
+{
+    log_debug("copy_refused", LOG_TEXT("sqlstate", database->said.sqlstate),
+              LOG_TEXT("message", database->said.words));
+    return store(database);
 }
 
 /* Gives the batch back once all of it is dealt with. */
@@ -175,6 +184,8 @@ static void say_setup(struct database *database)
  * Of a session that never was any good, pgconn.h sees to the pause. */
 static enum database_state set_up(struct database *database)
 {
+    if (database->said.copies)
+        return store_by_insert(database);
     say_setup(database);
     return rest(database, true);
 }
@@ -208,15 +219,10 @@ static void blame_segment(struct database *database, enum fate fate)
     plan_done(&database->plan);
 }
 
-/* What COPY was refused for, INSERT may not be: the rows are there already, as after an end whose
- * COMMIT nobody read. If it is, it says which message is to blame. */
 static enum database_state refuse(struct database *database)
 {
-    if (database->said.copies) {
-        log_debug("copy_refused", LOG_TEXT("sqlstate", database->said.sqlstate),
-                  LOG_TEXT("message", database->said.words));
-        return store(database);
-    }
+    if (database->said.copies)
+        return store_by_insert(database);
     blame_segment(database, FATE_REFUSED);
     database->made = false;
     return proceed(database);

@@ -169,7 +169,8 @@ static void read_store(struct transaction *transaction, PGresult *result)
         transaction->news = strcmp(PQcmdTuples(result), "0") != 0;
         break;
     case STEP_BOUNDS:
-        /* Without a retention nothing is within bounds, and nothing was inserted. */
+        /* Without a retention nothing is within bounds, and nothing was inserted. (What was copied is
+         * there, unseen, and will be met again.) */
         if (PQgetisnull(result, 0, 0)) {
             refuse_setup(transaction, "");
             snprintf(transaction->words, sizeof transaction->words,

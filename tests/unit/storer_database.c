@@ -260,6 +260,124 @@ static void a_notice_that_failed_holds_up_nothing(void **state)
         assert_int_equal(fixture->batch.messages[i].fate, FATE_STORED);
 }
 
+/* COPY. */
+
+#define HOUR INT64_C(3600000000)
+
+/* Ends the batch in hand by a COMMIT within whose bounds its like are by more than an hour. */
+static void commit_with_room(struct database *database)
+{
+    database->said.committed = true;
+    database->said.oldest = -2 * HOUR;
+    database->said.newest = 1000000000;
+    step(database, DATABASE_DONE);
+    assert_int_equal(database->state, DATABASE_IDLE);
+}
+
+/* A batch that is on its way by COPY, and if it would be the first of its session, one before it
+ * that goes by INSERT. */
+static void begin_copying(struct fixture *fixture)
+{
+    if (fixture->database.newest == 0) {
+        begin_storing(fixture);
+        assert_false(fixture->database.said.copies);
+        commit_with_room(&fixture->database);
+    }
+    begin_storing(fixture);
+    assert_true(fixture->database.said.copies);
+}
+
+static void check_fates(const struct fixture *fixture, enum fate fate)
+{
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(fixture->batch.messages[i].fate, fate);
+}
+
+static void what_is_copied_is_stored(void **state)
+{
+    struct fixture *fixture = *state;
+    begin_copying(fixture);
+    for (int i = 0; i < 4; i++)
+        batch_decide(&fixture->batch.messages[i], FATE_OPEN, NULL);
+    commit_with_room(&fixture->database);
+    check_fates(fixture, FATE_STORED);
+    assert_int_equal(fixture->done, 2);
+    begin_copying(fixture);
+}
+
+/* What COPY was refused for says nothing of a message; INSERT gets the whole, and is believed. */
+static void a_copy_that_was_refused_blames_nobody(void **state)
+{
+    struct fixture *fixture = *state;
+    struct database *database = &fixture->database;
+    static const enum database_event events[] = {DATABASE_REFUSED, DATABASE_SETUP};
+
+    for (int i = 0; i < 2; i++) {
+        begin_copying(fixture);
+        step(database, events[i]);
+        assert_int_equal(database->state, DATABASE_STORING);
+        assert_false(database->said.copies);
+        assert_false(database->said_setup);
+        assert_int_equal(plan_next(&database->plan)->count, 4);
+        commit_with_room(database);
+        check_fates(fixture, FATE_STORED);
+    }
+    begin_copying(fixture);
+    step(database, DATABASE_REFUSED);
+    for (int i = 0; i < 3; i++)
+        step(database, DATABASE_REFUSED); /* 0 to 3, 0 and 1, 0 */
+    assert_int_equal(fixture->batch.messages[0].fate, FATE_REFUSED);
+    assert_int_equal(plan_next(&database->plan)->first, 1);
+}
+
+static void a_batch_is_copied_once(void **state)
+{
+    struct fixture *fixture = *state;
+    struct database *database = &fixture->database;
+    static const enum database_event events[] = {DATABASE_WAIT, DATABASE_RECONNECT,
+                                                 DATABASE_TOO_MUCH};
+
+    for (int i = 0; i < 3; i++) {
+        begin_copying(fixture);
+        step(database, events[i]);
+        assert_int_equal(database->state, DATABASE_PAUSED);
+        database->leaving = false;
+        database->checked = true;
+        step(database, DATABASE_TIMER);
+        assert_int_equal(database->state, DATABASE_STORING);
+        assert_false(database->said.copies);
+        commit_with_room(database);
+    }
+    begin_copying(fixture);
+    step(database, DATABASE_PARTITION);
+    assert_int_equal(database->state, DATABASE_MAKING);
+    step(database, DATABASE_DONE);
+    assert_int_equal(database->state, DATABASE_STORING);
+    assert_false(database->said.copies);
+}
+
+/* In the next session, which may be with another server, for the batch in hand and any other. */
+static void a_session_has_no_bounds_but_its_own(void **state)
+{
+    struct fixture *fixture = *state;
+    struct database *database = &fixture->database;
+
+    begin_copying(fixture);
+    step(database, DATABASE_LOST);
+    assert_ptr_equal(database->batch, &fixture->batch);
+    step(database, DATABASE_UP);
+    step(database, DATABASE_DONE);
+    assert_int_equal(database->state, DATABASE_STORING);
+    assert_false(database->said.copies);
+    commit_with_room(database);
+    step(database, DATABASE_LOST);
+    step(database, DATABASE_UP);
+    step(database, DATABASE_DONE);
+    assert_int_equal(database->state, DATABASE_IDLE);
+    begin_storing(fixture);
+    assert_false(database->said.copies);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -275,6 +393,10 @@ int main(void)
         TEST(a_set_up_error_leaves_the_session_after_a_pause),
         TEST(what_cannot_be_ends_the_session_and_no_message),
         TEST(a_notice_that_failed_holds_up_nothing),
+        TEST(what_is_copied_is_stored),
+        TEST(a_copy_that_was_refused_blames_nobody),
+        TEST(a_batch_is_copied_once),
+        TEST(a_session_has_no_bounds_but_its_own),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
