@@ -65,11 +65,13 @@ static enum database_state check(struct database *database)
 /* COPY is for what is tried for the first time, and lies within the bounds that the last transaction
  * went by. They are read again in this one, before its COMMIT: a message that fell
  * behind them for all that, because somebody has just made the retention shorter, is taken for
- * expired, and its row goes with its day, unseen by readers. */
+ * expired, and its row goes with its day, unseen by readers. Behind an error the transaction that
+ * failed is to be ended first, which INSERT does on its way. */
 static enum database_state store(struct database *database)
 {
     const struct plan_segment *segment = plan_next(&database->plan);
-    bool copy = database->fresh && copy_fits(database->batch, segment, database->oldest, database->newest);
+    bool copy = database->fresh && !pgconn_in_transaction(&database->conn) &&
+                copy_fits(database->batch, segment, database->oldest, database->newest);
     database->fresh = false;
     if (copy)
         transaction_copy(&database->said, &database->conn, database->batch, segment);

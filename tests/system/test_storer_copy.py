@@ -239,6 +239,7 @@ def test_poison_is_set_aside_alone(spool, storer, database):
         bad[poison(spool, to=(b"To: <b@t", b"To: <b\xc3@t"))] = "22021"
         bad[poison(spool, helo=(b"Helo: c.example", b"Helo: c\0.example"))] = None
         good += spool.put_many(2)
+        # The last of its batch: what follows begins behind an error.
         bad[poison(spool, sender=(b"From: <a@c", b"From: <\xed\xa0\x80@c"))] = "22021"
     wait_for(lambda: not spool.new(), "new/ is empty")
     assert stored(database) == len(good) + 1 and set(good) < set(ids(database))
@@ -246,6 +247,13 @@ def test_poison_is_set_aside_alone(spool, storer, database):
     for id, sqlstate in bad.items():
         assert sqlstate is None or sqlstate in spool.reason(id)
     assert refused(storer) == ["22021"]
+    for _ in range(3):
+        with at_once(storer):
+            good += spool.put_many(5)
+        wait_for(lambda: not spool.new(), "new/ is empty")
+    assert stored(database) == len(good) + 1
+    storer.wait_log(event="batch", batch=5, by="copy")
+    assert not storer.log(event="database_trouble"), storer.text()
 
 
 def test_a_missing_partition_is_made(spool, storer, database):
