@@ -63,15 +63,16 @@ static enum database_state check(struct database *database)
 }
 
 /* COPY is for what is tried for the first time, and lies within the bounds that the last transaction
- * went by. They are read again in this one, before its COMMIT: a message that fell
+ * went by, moved on to now. They are read again in this one, before its COMMIT: a message that fell
  * behind them for all that, because somebody has just made the retention shorter, is taken for
  * expired, and its row goes with its day, unseen by readers. Behind an error the transaction that
  * failed is to be ended first, which INSERT does on its way. */
 static enum database_state store(struct database *database)
 {
     const struct plan_segment *segment = plan_next(&database->plan);
+    int64_t since = (int64_t)((uv_hrtime() - database->bounds_at) / 1000);
     bool copy = database->fresh && !pgconn_in_transaction(&database->conn) &&
-                copy_fits(database->batch, segment, database->oldest, database->newest);
+                copy_fits(database->batch, segment, database->oldest + since, database->newest);
     database->fresh = false;
     if (copy)
         transaction_copy(&database->said, &database->conn, database->batch, segment);
@@ -276,6 +277,7 @@ static void accept_commit(struct database *database)
     metric_observe(&storer_metrics[METRIC_BATCH_MESSAGES], (double)segment->count);
     database->oldest = database->said.oldest;
     database->newest = database->said.newest;
+    database->bounds_at = database->said.sent_at;
     database->pauses = 0;
     database->made = false;
     say_setup_right(database);

@@ -58,6 +58,7 @@ struct database {
     struct plan plan;
     bool fresh;             /* the batch was never tried, and may go by COPY */
     int64_t oldest, newest; /* the bounds of the last COMMIT of this session, or 0 */
+    uint64_t bounds_at;     /* by uv_hrtime */
     bool made;              /* partitions were made for the segment that is next */
     bool checked;           /* this session and the schema are as they must be */
     bool leaving;           /* the connection is to be given up after the pause */

@@ -378,6 +378,22 @@ static void a_session_has_no_bounds_but_its_own(void **state)
     assert_false(database->said.copies);
 }
 
+/* What is far from being expired at one COMMIT is not at the next, which may be days later. */
+static void bounds_move_with_the_time(void **state)
+{
+    struct fixture *fixture = *state;
+    struct database *database = &fixture->database;
+
+    begin_copying(fixture);
+    commit_with_room(database);
+    database->bounds_at -= UINT64_C(59) * 60 * 1000000000;
+    begin_copying(fixture);
+    commit_with_room(database);
+    database->bounds_at -= UINT64_C(61) * 60 * 1000000000;
+    begin_storing(fixture);
+    assert_false(database->said.copies);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -397,6 +413,7 @@ int main(void)
         TEST(a_copy_that_was_refused_blames_nobody),
         TEST(a_batch_is_copied_once),
         TEST(a_session_has_no_bounds_but_its_own),
+        TEST(bounds_move_with_the_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
