@@ -2,6 +2,7 @@
 once, and what was to be set aside is set aside."""
 
 import datetime
+import signal
 
 from crash import Scenario
 from crash_flow import FlowBench
@@ -12,6 +13,7 @@ from spool import encode, now, raw_of, uuid7
 TWO = ("x@t.example", "y@t.example")
 DAY = datetime.timedelta(days=1)
 SETTINGS = {"STORER_RESCAN": 1}
+COPIED = 8  # letters of a batch that is copied, even if one of them goes before the others
 
 
 class StorerBench(FlowBench):
@@ -41,7 +43,7 @@ class StorerBench(FlowBench):
         storer = programs.start("storer", ready=False, SPOOL=self.spool, **settings,
                                 DATABASE_URL=self.database.url, **self.struck(scenario))
         if not self.settle(storer, self._is_empty):
-            acknowledged |= self.send(self.letter())
+            acknowledged |= self._send_batch(storer)
             self.settle(storer, self._is_empty)
         self.finish(storer)
         again = programs.storer(self.spool, self.database, **settings)
@@ -59,6 +61,15 @@ class StorerBench(FlowBench):
         self.database.query("TRUNCATE messages, deliveries")
         for table in ("messages", "deliveries"):
             self.database.query(f"DROP TABLE IF EXISTS {table}_{self.longago:%Y%m%d}")
+
+    def _send_batch(self, storer):
+        """Letters that storer sees all at once, when it has stored some already; returns {id:
+        letter}."""
+        storer.send_signal(signal.SIGSTOP)
+        try:
+            return self.send(*(self.letter() for _ in range(COPIED)))
+        finally:
+            storer.send_signal(signal.SIGCONT)
 
     def _put(self, directory, received):
         """A letter that lay there since; returns {id: letter}."""
