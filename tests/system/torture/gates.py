@@ -15,6 +15,10 @@ LOCKS = {"messages": 101, "deliveries": 102, "commit": 103, "notify": 104}
 COMMITTED = "committed"
 STAGES = (*LOCKS, COMMITTED)
 
+# How many letters go which way. For COPY storer must have stored some in the same session.
+LETTERS = {"insert": 3, "copy": 5}
+WAYS = tuple(LETTERS)
+
 OURS = "application_name = 'mayfly-storer'"
 
 SQL = """
@@ -47,13 +51,26 @@ def waiting(database, stage):
                           f" AND datname = current_database() AND wait_event = '{event}'") > 0
 
 
-def send_to(box, database, stage, count=5):
-    """Letters that come as one batch to a gate that is shut. Tried again: it takes the server's
-    checkpointer a moment to say that a standby is to be waited for."""
+def is_copying(database):
+    """What storer's session is at, or was last, is a COPY."""
+    return database.value(f"SELECT query LIKE '%; COPY messages%' FROM pg_stat_activity"
+                          f" WHERE {OURS} AND datname = current_database()")
+
+
+def warm_up(box):
+    """From then on batches that are large enough are copied."""
+    box.send()
+    box.drained()
+
+
+def send_to(box, database, stage, way="copy"):
+    """Letters that come as one batch to a gate that is shut, that way. Tried again: it takes the
+    server's checkpointer a moment to say that a standby is to be waited for."""
     for _ in range(50):
-        box.send_batch(count)
+        box.send_batch(LETTERS[way])
         wait_for(lambda: waiting(database, stage) or not box.spool.new(), "the batch gets there")
         if waiting(database, stage):
+            assert stage == "notify" or is_copying(database) == (way == "copy")
             return
         time.sleep(0.05)
     raise AssertionError(f"no batch waited at {stage}")

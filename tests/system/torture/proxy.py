@@ -17,8 +17,11 @@ from deadline import wait_for
 TO_SERVER, TO_CLIENT = "to the server", "to the client"
 RESET, FINISH = "reset", "finish"
 
-# With it storer's conversation about a batch begins, and with it its session.
-BATCH, SESSION = b"BEGIN ISOLATION LEVEL", b"\0user\0"
+# With it storer's conversation about a batch begins, whichever way it goes; that about one that goes
+# by COPY; and its session.
+BATCH = b"BEGIN ISOLATION LEVEL"
+COPIED = BATCH + b" REPEATABLE READ; COPY messages"
+SESSION = b"\0user\0"
 
 # storer's words for readers: the last conversation about a batch.
 NOTIFY = b"notify_mailboxes"

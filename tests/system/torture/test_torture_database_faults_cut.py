@@ -12,7 +12,7 @@ import pytest
 
 from deadline import wait_for
 from letterbox import Letterbox
-from proxy import BATCH, FINISH, NOTIFY, RESET, SESSION, TO_CLIENT, TO_SERVER, Cut, Proxy
+from proxy import BATCH, COPIED, FINISH, NOTIFY, RESET, SESSION, TO_CLIENT, TO_SERVER, Cut, Proxy
 from size import pick
 
 HOSTS = 8
@@ -47,6 +47,11 @@ def send_one(box):
     return box.send(size=100, recipients=("bob@t.example", "carol@t.example"))
 
 
+def send_copied(box):
+    """A batch that goes by COPY, behind one that has told this session the bounds."""
+    return box.send_batch(4, size=100)
+
+
 def places(length, step):
     """Every so many bytes, and the first and the last of them."""
     return sorted({*range(0, length, step), length})
@@ -69,6 +74,29 @@ def test_at_every_byte_of_a_batch(tally_of, box, database, proxy, how):
                 box.drained()
                 tally.did()
             # What comes back comes of a COMMIT, so that storer must have sent again what was there.
+            assert direction == TO_SERVER or proxy.replays > before
+        box.compare(tally, database)
+
+
+@pytest.mark.deadline(pick(120, 600, 3600))
+@pytest.mark.parametrize("how", [RESET, FINISH])
+def test_at_every_byte_of_a_batch_that_is_copied(tally_of, box, database, proxy, how):
+    """The rows are asked for twice in it, so that there are more ways to stand still."""
+    measured = proxy.measure(COPIED, lambda said: NOTIFY in said)
+    send_copied(box)
+    lengths = measured()
+    assert lengths[TO_SERVER] > 2000 and lengths[TO_CLIENT] > 100
+    with tally_of(f"database-faults/cut-copy-{how}") as tally:
+        for direction, steps in ((TO_SERVER, pick(400, 60, 1)), (TO_CLIENT, pick(40, 10, 1))):
+            before = proxy.replays
+            for after in places(lengths[direction], steps):
+                box.send(size=100)
+                box.drained()
+                proxy.arm(Cut(direction, after, how, COPIED))
+                send_copied(box)
+                proxy.wait_fired()
+                box.drained()
+                tally.did()
             assert direction == TO_SERVER or proxy.replays > before
         box.compare(tally, database)
 

@@ -63,8 +63,9 @@ def test_read_only(tally_of, box, own_database):
     with tally_of("database-faults/read-only") as tally:
         for number in range(pick(2, 4, 20)):
             if number % 2:
+                gates.warm_up(box)
                 with gates.shut(own_database, "messages"):
-                    gates.send_to(box, own_database, "messages")
+                    gates.send_to(box, own_database, "messages", gates.WAYS[number % 4 // 2])
                     configure(server, default_transaction_read_only="on")
             else:
                 configure(server, default_transaction_read_only="on")
@@ -142,13 +143,15 @@ def test_deadlock(tally_of, box, database):
     the two, storer is the one that the server ends: it looks for a deadlock first."""
     box.start_storer(database)
     with tally_of("database-faults/deadlock") as tally:
-        for _ in range(pick(2, 4, 25)):
+        for number in range(pick(2, 4, 25)):
             before = troubles(box, "40P01")
             with contextlib.closing(database.connect(options="-c deadlock_timeout=60s")) as other:
                 cursor = other.cursor()
                 cursor.execute("LOCK TABLE deliveries IN ACCESS EXCLUSIVE MODE")
                 box.send_batch(5)
                 wait_for(lambda: blocked(database), "storer waits for deliveries")
+                # Until something is stored in its session, it copies nothing.
+                assert gates.is_copying(database) == (number > 0)
                 # Granted once storer has let go of it.
                 cursor.execute("LOCK TABLE messages IN ACCESS EXCLUSIVE MODE")
             box.drained()
@@ -192,11 +195,10 @@ def test_serialization(tally_of, box, database):
     with Proxy(path) as proxy, tally_of("database-faults/serialization") as tally:
         box.start_storer(f"host=127.0.0.1 port={proxy.port} user=postgres dbname={database.name}"
                          " sslmode=disable gssencmode=disable")
-        box.send()
-        box.drained()
         for number in range(pick(2, 8, 60)):
+            gates.warm_up(box)
             with gates.shut(database, "commit"):
-                gates.send_to(box, database, "commit")
+                gates.send_to(box, database, "commit", gates.WAYS[number % 2])
                 proxy.drop()
                 wait_for(lambda: database.value(BLOCKED + " AND wait_event = 'transactionid'"),
                          "the new session waits for the old one")
