@@ -109,8 +109,9 @@ static void give_rows(struct transaction *transaction, struct pgconn *conn)
         FAULT_POINT("storer.copy_messages");
     else
         FAULT_POINT("storer.copy_deliveries");
-    bool good = (messages ? copy_messages : copy_deliveries)(transaction->copied,
-                                                             &transaction->segment, put_rows, conn);
+    copy_rows *rows = messages ? copy_messages : copy_deliveries;
+    bool good = FAULT_STEP("storer.rows",
+                           rows(transaction->copied, &transaction->segment, put_rows, conn), false);
     pgconn_copy_end(conn, good ? NULL : "out of memory");
     if (!messages)
         FAULT_POINT("storer.copied");

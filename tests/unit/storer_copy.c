@@ -3,6 +3,7 @@
 #include "failing.h"
 
 #include "storer/copy.h"
+#include "storer/transaction.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -351,6 +352,73 @@ static void without_memory_it_says_so(void **state)
     batch_free(&batch);
 }
 
+/* In libpq's place: what it is told of rows, on a connection that there is not. */
+static struct {
+    bool ended;
+    const char *error;
+} told;
+
+int __wrap_PQputCopyData(PGconn *conn, const char *bytes, int length);
+int __wrap_PQputCopyData(PGconn *conn, const char *bytes, int length)
+{
+    (void)conn;
+    put(&rows, bytes, (size_t)length);
+    return 1;
+}
+
+int __wrap_PQputCopyEnd(PGconn *conn, const char *error);
+int __wrap_PQputCopyEnd(PGconn *conn, const char *error)
+{
+    (void)conn;
+    assert_false(told.ended);
+    told.ended = true;
+    told.error = error;
+    return 1;
+}
+
+/* Half of the rows, and a COMMIT, would be the end of the other half's files. */
+static void half_of_the_rows_is_given_back(void **state)
+{
+    (void)state;
+    enum { MESSAGES = 2, DELIVERIES };
+    static const struct plan_segment segment = {0, 1};
+    uv_loop_t loop;
+    struct batch batch;
+    struct pgconn conn;
+    batch_init(&batch);
+    add_many(&batch);
+    assert_int_equal(uv_loop_init(&loop), 0);
+    pgconn_init(&conn, &loop, &(struct pgconn_options){.name = "test"});
+    for (unsigned step = MESSAGES; step <= DELIVERIES; step++) {
+        long struck = 0;
+        FAILING_EACH (at) {
+            PGresult *result = PQmakeEmptyPGresult(NULL, PGRES_COPY_IN);
+            struct transaction transaction = {.kind = TRANSACTION_STORE,
+                                              .step = step,
+                                              .copied = &batch,
+                                              .segment = segment,
+                                              .copies = true};
+            conn.state = PGCONN_UP;
+            conn.lost = false;
+            told.ended = false;
+            put_nothing(&rows);
+            failing_arm(at, ENOMEM);
+            assert_false(transaction_read(&transaction, &conn, result));
+            bool failed = failing_disarm();
+            struck += failed;
+            assert_true(told.ended);
+            assert_int_equal(told.error != NULL, failed);
+            PQclear(result);
+        }
+        assert_true(struck > 0);
+    }
+    conn.state = PGCONN_DOWN;
+    pgconn_close(&conn, NULL);
+    uv_run(&loop, UV_RUN_DEFAULT);
+    assert_int_equal(uv_loop_close(&loop), 0);
+    batch_free(&batch);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -359,6 +427,7 @@ int main(void)
         cmocka_unit_test(a_plain_recipient_is_taken_apart),
         cmocka_unit_test(rows_come_in_pieces),
         cmocka_unit_test(without_memory_it_says_so),
+        cmocka_unit_test(half_of_the_rows_is_given_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
