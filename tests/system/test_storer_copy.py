@@ -370,6 +370,7 @@ def test_without_a_retention_nothing_is_removed(spool, storer, database):
     with at_once(storer):
         expected = spool.put_many(6)
     storer.wait_log(event="setup_error")
+    assert refused(storer) == [""]
     assert spool.new() == sorted(expected) and not spool.failed()
     database.query("INSERT INTO settings (retention) VALUES (interval '7 days')")
     wait_for(lambda: not spool.new(), "new/ is empty")
