@@ -43,9 +43,10 @@ static bool add_element(struct buffer *row, const struct array *column, size_t i
     return buffer_append(row, element.start, element.length);
 }
 
-static bool add_null(struct buffer *row)
+/* Two columns. */
+static bool add_nulls(struct buffer *row)
 {
-    return buffer_append(row, "\377\377\377\377", 4);
+    return buffer_append(row, "\377\377\377\377\377\377\377\377", 8);
 }
 
 /* The bytes of an element. */
@@ -150,7 +151,7 @@ static bool add_parts(struct buffer *row, struct slice address)
 {
     size_t at = plain_at(address);
     if (at == SIZE_MAX || address.length > UINT16_MAX)
-        return add_null(row) && add_null(row);
+        return add_nulls(row);
     size_t behind = at < address.length ? at + 1 : at;
     return add_lower(row, slice_make(address.start, at)) &&
            add_lower(row, slice_from(address, behind));

@@ -27,8 +27,9 @@ typedef void copy_put(void *to, const char *bytes, size_t length);
  * what was put is to be forgotten. A delivery's username and domain are left to the server (NULL:
  * sql/tables.sql) unless its address is plain ASCII without quotes, where their case is all that
  * sql/addresses.sql changes. */
-typedef bool copy_rows(const struct batch *batch, const struct plan_segment *segment, copy_put *put,
-                       void *to);
-copy_rows copy_messages, copy_deliveries;
+bool copy_messages(const struct batch *batch, const struct plan_segment *segment, copy_put *put,
+                   void *to);
+bool copy_deliveries(const struct batch *batch, const struct plan_segment *segment, copy_put *put,
+                     void *to);
 
 #endif

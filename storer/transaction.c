@@ -104,17 +104,15 @@ static void put_rows(void *to, const char *bytes, size_t length)
 /* The server is ready for the rows of one table. */
 static void give_rows(struct transaction *transaction, struct pgconn *conn)
 {
-    bool messages = transaction->step == STEP_MESSAGES;
-    if (messages)
-        FAULT_POINT("storer.copy_messages");
-    else
-        FAULT_POINT("storer.copy_deliveries");
-    copy_rows *rows = messages ? copy_messages : copy_deliveries;
-    bool good = FAULT_STEP("storer.rows",
-                           rows(transaction->copied, &transaction->segment, put_rows, conn), false);
+    const struct batch *batch = transaction->copied;
+    const struct plan_segment *segment = &transaction->segment;
+    bool good = transaction->step == STEP_MESSAGES
+                    ? FAULT_STEP("storer.copy_messages",
+                                 copy_messages(batch, segment, put_rows, conn), false)
+                    : FAULT_STEP("storer.copy_deliveries",
+                                 copy_deliveries(batch, segment, put_rows, conn), false);
     pgconn_copy_end(conn, good ? NULL : "out of memory");
-    if (!messages)
-        FAULT_POINT("storer.copied");
+    FAULT_POINT("storer.copied");
 }
 
 void transaction_partitions(struct transaction *transaction, struct pgconn *conn,
