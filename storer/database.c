@@ -83,7 +83,8 @@ static enum database_state store(struct database *database)
 
 /* What COPY was refused for, INSERT may not be: the rows are there already, as after an end whose
  * COMMIT nobody read; or the tables are not as we know them, guarded row by row, or without the
- * trigger that fills in a mailbox. If it is, it says what is wrong, or which message is to blame. */
+ * trigger that fills in a mailbox; or another server's error is handed on without its SQLSTATE, as
+ * by Citus. If it is, it says what is wrong, or which message is to blame. */
 static enum database_state store_by_insert(struct database *database)
 {
     log_debug("copy_refused", LOG_TEXT("sqlstate", database->said.sqlstate),
@@ -233,6 +234,8 @@ static enum database_state refuse(struct database *database)
 
 static enum database_state too_much(struct database *database)
 {
+    if (database->said.copies)
+        return store_by_insert(database);
     if (plan_failed(&database->plan)) {
         blame_segment(database, FATE_OPEN);
         database->pauses = 0; /* what follows is another try, not one more */

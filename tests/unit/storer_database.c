@@ -310,9 +310,10 @@ static void a_copy_that_was_refused_blames_nobody(void **state)
 {
     struct fixture *fixture = *state;
     struct database *database = &fixture->database;
-    static const enum database_event events[] = {DATABASE_REFUSED, DATABASE_SETUP};
+    static const enum database_event events[] = {DATABASE_REFUSED, DATABASE_SETUP,
+                                                 DATABASE_TOO_MUCH};
 
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 3; i++) {
         begin_copying(fixture);
         step(database, events[i]);
         assert_int_equal(database->state, DATABASE_STORING);
@@ -334,10 +335,9 @@ static void a_batch_is_copied_once(void **state)
 {
     struct fixture *fixture = *state;
     struct database *database = &fixture->database;
-    static const enum database_event events[] = {DATABASE_WAIT, DATABASE_RECONNECT,
-                                                 DATABASE_TOO_MUCH};
+    static const enum database_event events[] = {DATABASE_WAIT, DATABASE_RECONNECT};
 
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 2; i++) {
         begin_copying(fixture);
         step(database, events[i]);
         assert_int_equal(database->state, DATABASE_PAUSED);
