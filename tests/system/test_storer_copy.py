@@ -44,7 +44,7 @@ ADDRESSES = [
 def storer(programs, spool, database):
     """One that knows the bounds already, and to which no day is missing: its first batch is over."""
     database.query("SELECT make_partitions(current_date - day) FROM generate_series(0, 3) AS day")
-    started = programs.storer(spool, database, LOG_LEVEL="debug", STORER_RESCAN=1)
+    started = programs.storer(spool, database, LOG_LEVEL="debug")
     warm_up(spool)
     return started
 
@@ -252,7 +252,7 @@ def test_poison_is_set_aside_alone(spool, storer, database):
             good += spool.put_many(5)
         wait_for(lambda: not spool.new(), "new/ is empty")
     assert stored(database) == len(good) + 1
-    storer.wait_log(event="batch", batch=5, by="copy")
+    storer.wait_log(event="batch", by="copy")
     assert not storer.log(event="database_trouble"), storer.text()
 
 
