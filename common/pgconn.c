@@ -12,13 +12,18 @@
 #include "common/log.h"
 #include "common/pgtarget.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { BACKOFF_FIRST = 100, BACKOFF_LAST = 10 * 1000 };
 
-/* A uv_poll_t is tied to one descriptor, and libpq may change its own while it connects. The handle
- * therefore has a life of its own: the old one closes in its own time while a new one is polled. */
+/* A uv_poll_t is tied to one descriptor, and libpq closes its own when it likes: while it connects, to
+ * try another address, and within any call that finds the connection at its end. The kernel gives
+ * the number to the next one opened, in any thread, and a handle still polling it would hear, and at
+ * its end silence, a stranger. So what is polled is a duplicate, which nobody else closes; and the
+ * handle has a life of its own, for an old one closes in its own time while a new one is polled. */
 struct pgconn_watch {
     uv_poll_t poll;
     struct pgconn *pgconn;
@@ -99,6 +104,7 @@ static void watch_closed_cb(uv_handle_t *handle)
 {
     struct pgconn_watch *watch = handle->data;
     struct pgconn *pgconn = watch->pgconn;
+    close(watch->descriptor);
     free(watch);
     handle_closed(pgconn);
 }
@@ -117,8 +123,6 @@ static void watch_cb(uv_poll_t *poll, int status, int events)
         connection_readable(pgconn);
 }
 
-/* Always before libpq may close the descriptor: the kernel gives its number to the next one opened,
- * and a handle still polling would then hear, and at its close silence, a stranger. */
 static void watch_stop(struct pgconn *pgconn)
 {
     if (pgconn->watch)
@@ -134,14 +138,14 @@ static void watch_drop(struct pgconn *pgconn)
 
 static bool watch_start(struct pgconn *pgconn, int events)
 {
-    int descriptor = PQsocket(pgconn->conn);
-    if (pgconn->watch && pgconn->watch->descriptor != descriptor)
-        watch_drop(pgconn);
     if (!pgconn->watch) {
         struct pgconn_watch *watch = calloc(1, sizeof *watch);
         if (!watch)
             return false;
-        if (uv_poll_init(pgconn->loop, &watch->poll, descriptor) != 0) {
+        int descriptor = fcntl(PQsocket(pgconn->conn), F_DUPFD_CLOEXEC, 0);
+        if (descriptor < 0 || uv_poll_init(pgconn->loop, &watch->poll, descriptor) != 0) {
+            if (descriptor >= 0)
+                close(descriptor);
             free(watch);
             return false;
         }
@@ -259,7 +263,8 @@ static void try_failed(struct pgconn *pgconn, const char *words)
 
 static void connection_polled(struct pgconn *pgconn)
 {
-    watch_stop(pgconn);
+    /* Which address it is about may be another afterwards. */
+    watch_drop(pgconn);
     PostgresPollingStatusType status = PQconnectPoll(pgconn->conn);
     if (status == PGRES_POLLING_FAILED) {
         try_failed(pgconn, PQerrorMessage(pgconn->conn));
