@@ -6,7 +6,7 @@ import dataclasses
 import statistics
 
 import machine
-import tools
+import bench_tools
 from servers import ACCEPT_ONLY, Mayfly, Nothing, Postfix, Sink, remove_tree
 from table import Goal, number
 
@@ -44,7 +44,7 @@ def send(server, cell, count, path, clear=True):
         server.reset()
     busy, own = machine.busy_seconds(), machine.cpu_seconds(server.pids())
     flushed = machine.flushes(path)
-    result = tools.load(server.port, cell.sessions, count, cell.size, cell.keep)
+    result = bench_tools.load(server.port, cell.sessions, count, cell.size, cell.keep)
     busy, own = machine.busy_seconds() - busy, machine.cpu_seconds(server.pids()) - own
     result["cpu_us"] = 1e6 * (busy - result["cpu_seconds"]) / count
     result["own_us"] = 1e6 * own / count
@@ -59,7 +59,7 @@ def count_for(bench, server, cell):
     trial = max(4 * cell.sessions, 100) if cell.size < 1024 * KIB else 20
     server.reset()
     for _ in range(2):
-        rate = tools.load(server.port, cell.sessions, trial, cell.size, cell.keep)["rate"]
+        rate = bench_tools.load(server.port, cell.sessions, trial, cell.size, cell.keep)["rate"]
     most = min(rate * bench.size.seconds, bench.size.bytes / cell.size)
     return max(int(most), 2 * cell.sessions)
 
@@ -142,7 +142,7 @@ def durable(bench, size, method, threads, batch):
         directory = bench.places.spool / "files"
         directory.mkdir()
         try:
-            return tools.files(directory, method, size, count, threads, batch)
+            return bench_tools.files(directory, method, size, count, threads, batch)
         finally:
             remove_tree(directory)
 

@@ -1,7 +1,7 @@
 """Whether a message costs more where there is more of everything: ten times the backlog, the
 connections, the mailboxes. Costs are those of the server, PostgreSQL's among them, and of time."""
 
-import tools
+import bench_tools
 from accepting import Cell, column, send
 from holding import limits
 from servers import Mayfly, remove_tree
@@ -41,7 +41,7 @@ def idle_beside(bench):
     few, count = bench.size.idle // TIMES, bench.size.grown_messages
 
     def measure(server, idle):
-        with tools.idle(server.port, idle, False):
+        with bench_tools.idle(server.port, idle, False):
             return sent(server, bench, 50, count)
 
     with Mayfly(bench.places.spool, **limits(few * TIMES + 50)) as server:
@@ -54,7 +54,7 @@ def idle_beside(bench):
 def fill_spool(server, count, sessions):
     """So many messages that wait while others come."""
     server.reset()
-    tools.load(server.port, sessions, count, keep=True)
+    bench_tools.load(server.port, sessions, count, keep=True)
 
 
 def accepted_behind(bench):

@@ -9,7 +9,7 @@ import time
 
 import machine
 import postfix
-import tools
+import bench_tools
 from accepting import column
 from servers import ACCEPT_ONLY, Mayfly, Postfix
 from table import Goal, number
@@ -26,11 +26,11 @@ def limits(count):
 def held(server, count, tls):
     """KiB that a connection holds in a server that is fresh, but for one connection before: what is
     set up once is not a connection's."""
-    with tools.idle(server.port, 1, tls):
+    with bench_tools.idle(server.port, 1, tls):
         pass
     time.sleep(0.2)
     before = machine.pss(server.pids())
-    with tools.idle(server.port, count, tls):
+    with bench_tools.idle(server.port, count, tls):
         time.sleep(0.5)
         return (machine.pss(server.pids()) - before) / count
 
@@ -91,7 +91,7 @@ def shake(server, count, core):
     signature costs it more to verify than the server to make, the clock on the wall shows the
     client's."""
     own = machine.cpu_seconds(server.pids())
-    result = tools.handshakes(server.port, count, isinstance(server, OpenSSL), core)
+    result = bench_tools.handshakes(server.port, count, isinstance(server, OpenSSL), core)
     own = machine.cpu_seconds(server.pids()) - own
     return {"rate": count / max(own, 0.01), "wall": result["rate"]}
 

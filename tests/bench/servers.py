@@ -16,7 +16,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "system"))
 
 import machine  # noqa: E402
 import postfix  # noqa: E402
-import tools  # noqa: E402
+import bench_tools  # noqa: E402
 from cluster import free_port  # noqa: E402
 from programs import Programs, url_of  # noqa: E402
 from spool import Spool  # noqa: E402
@@ -164,7 +164,7 @@ class Nothing:
     name = "sink"
 
     def _start(self, port):
-        return subprocess.Popen([tools.path("sink"), str(port)], stdin=subprocess.DEVNULL)
+        return subprocess.Popen([bench_tools.path("sink"), str(port)], stdin=subprocess.DEVNULL)
 
     def __enter__(self):
         self.process, self.port = postfix.on_a_free_port(self._start, postfix.listens)

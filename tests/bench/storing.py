@@ -9,7 +9,7 @@ import threading
 import time
 
 import machine
-import tools
+import bench_tools
 from deadline import wait_for
 from servers import Installation, Mayfly, remove_tree, settle
 from table import Goal, number
@@ -59,7 +59,7 @@ def together(server, seconds, rate=None, count=None):
     happened, `rate` being that of what was stored until the client ended."""
     count = count or int(rate * seconds)
     with Backlog(server.spool) as backlog:
-        result = tools.load(server.port, SESSIONS, count, SIZE, rate=rate, users=USERS)
+        result = bench_tools.load(server.port, SESSIONS, count, SIZE, rate=rate, users=USERS)
     left = backlog.seen[-1]
     wait_for(lambda: backlog.now() == 0, "the backlog is stored", 600, 0.05)
     return {"rate": (count - left) / result["seconds"], "left": left, "count": count,
@@ -175,7 +175,7 @@ def lone(bench):
 def make_backlog(bench, directory, count, users=USERS):
     """Files as smtpd writes them, in a directory of their own."""
     with Mayfly(bench.places.spool) as server:
-        tools.load(server.port, SESSIONS, count, SIZE, keep=True, users=users)
+        bench_tools.load(server.port, SESSIONS, count, SIZE, keep=True, users=users)
         server.spool.directory("new").rename(directory)
         server.spool.directory("new").mkdir()
     settle(directory)
@@ -213,7 +213,7 @@ def copy_rows(bench, count, size):
     """As many rows of that size into a fresh database by COPY, from memory."""
     database = bench.cluster.create()
     bench.cluster.execute("CHECKPOINT")
-    result = tools.copy(database.url, count, size, BATCH, USERS)
+    result = bench_tools.copy(database.url, count, size, BATCH, USERS)
     stored = database.value("SELECT count(*) FROM messages")
     database.drop()
     assert stored == count, f"{stored} of {count} rows are stored"

@@ -57,6 +57,13 @@ def sanitized():
 
 
 @functools.cache
+def hurries():
+    """Whether they are as fast as they are made to be: not for a tool, and not without optimisation,
+    to count what is run."""
+    return not sanitized() and "--coverage" not in (BUILD / "flags").read_text().split()
+
+
+@functools.cache
 def watches_threads():
     """Whether they were built with ThreadSanitizer, which has a thread of its own from the start.
     What confines is of each thread, so they are not confined then."""

@@ -15,7 +15,7 @@ sys.path.insert(0, str(ROOT / "tests" / "bench"))
 
 import accepting  # noqa: E402
 import storing  # noqa: E402
-import tools  # noqa: E402
+import bench_tools  # noqa: E402
 from table import Goal, Table, number  # noqa: E402
 
 
@@ -59,7 +59,7 @@ def test_a_backlog_that_only_swings_does_not_grow(spool):
 
 @pytest.fixture
 def sink():
-    process, port = on_a_free_port(lambda port: subprocess.Popen([tools.path("sink"), str(port)]),
+    process, port = on_a_free_port(lambda port: subprocess.Popen([bench_tools.path("sink"), str(port)]),
                                    listens)
     yield port
     process.kill()
@@ -68,7 +68,7 @@ def sink():
 
 def test_the_sink_takes_all_that_is_sent(sink):
     for keep in (False, True):
-        said = tools.load(sink, 5, 100, 70_000, keep)
+        said = bench_tools.load(sink, 5, 100, 70_000, keep)
         assert said["ok"] == 100 and said["errors"] == said["rejected"] == 0
 
 

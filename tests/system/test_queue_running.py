@@ -128,7 +128,11 @@ def test_as_another_user_of_the_group(programs, spool, database, tmp_path):
     spool.path.mkdir()
     os.chown(spool.path, 0, 61000)
     spool.path.chmod(0o2770)
-    tool = Tool(spool, ["setpriv", "--reuid=61007", "--regid=61000", "--clear-groups"], program)
+    counts = tmp_path / "counts"   # where a build with --coverage may write as that user, too
+    counts.mkdir()
+    counts.chmod(0o777)
+    tool = Tool(spool, ["setpriv", "--reuid=61007", "--regid=61000", "--clear-groups"], program,
+                GCOV_PREFIX=counts)
     smtpd = programs.smtpd(spool, owner=(61001, 61000))
     with smtpd.session("E") as client:
         ids = [client.mail(b"x" * size) for size in (10, 100_000)]

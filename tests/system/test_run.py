@@ -54,7 +54,7 @@ def copy_tree(clone):
                     & set(names) if pathlib.Path(path) == ROOT else {"__pycache__"} & set(names))
     shutil.copytree(BUILD, clone / "build", copy_function=shutil.copy2,
                     ignore=shutil.ignore_patterns("sanitize", "thread", "coverage", "faults", "fuzz", "tidy",
-                                                  "former"))
+                                                  "former", "postfix*", "prometheus*"))
 
 
 class Clone:
