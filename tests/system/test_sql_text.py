@@ -92,6 +92,14 @@ FIELDS = [
     (b"Subject:\r\n\r\n", ""),
     (b"subJECT \t:  hello \t\r\n\r\n", "hello"),
     (b"Subject: first\r\nSubject: second\r\n\r\n", "first"),
+    (b"SUBJECT: first\r\nSubject: second\r\nTo: x\r\n\r\n", "first"),
+    (b"To: x\r\nSubject : first\r\nSubject: second\r\nTo: x\r\n\r\n", "first"),
+    (b"To: x\r\nSubject\t: first\r\nSubject: second\r\nTo: x\r\n\r\n", "first"),
+    (b"To: x\r\n\r\nSubject: in the body\r\nand: on\r\n", None),
+    (b"To: x\n\nSubject: in the body\nand: on\n", None),
+    (b"To: x\n\r\nSubject: in the body\nand: on\n", None),
+    (b"Subject: a\r\n", "a"),
+    (b"Subject: a\r\nb", "a"),
     (b"Received: x\r\nSubject: a\r\n\tb\r\n  c\r\nTo: x\r\n\r\n", "a\tb  c"),
     (b"Subject:\r\n a\r\n\r\n", "a"),
     (b"To: x\r\n\r\nSubject: in the body\r\n", None),
@@ -118,10 +126,12 @@ def test_header_field(value, raw, want):
 
 
 def test_header_field_at_every_border(value):
-    """Wherever the first slice ends, the field is found whole."""
-    for before in range(8120, 8200):
+    """Wherever a slice ends, the field is found whole."""
+    for before in (*range(1990, 2050), *range(8120, 8200)):
         raw = b"L: " + b"y" * before + b"\r\nSubject: on\xc3\xbc\r\n two\r\nTo: x\r\n\r\nbody"
         assert value("header_field(%s, 'subject')", raw) == "onü two", before
+        raw = raw.replace(b"\r\n two", b"")
+        assert value("header_field(%s, 'subject')", raw) == "onü", before
 
 
 def test_header_field_name_is_no_pattern(value):
