@@ -14,6 +14,9 @@ from load import Letter, deliver, differences
 # What takes longer than it adds in `make test`, beside the rest of its file.
 not_in_make_test = pytest.mark.least("quick")
 
+# Letters in one session: smtpd ends one after SMTPD_MAX_MESSAGES.
+SESSION_MOST = 5_000
+
 
 class Letterbox:
     """A running smtpd, what it has acknowledged, and how the storer of its spool fares."""
@@ -27,6 +30,7 @@ class Letterbox:
         self.acknowledged = {}
         self.storer = None
         self.client = None
+        self.in_session = 0   # letters
 
     def start_storer(self, database, ready=True, **settings):
         settings = {"STORER_RESCAN": 1, "LOG_LEVEL": "debug"} | settings
@@ -37,7 +41,10 @@ class Letterbox:
 
     def send(self, count=1, size=300, recipients=()):
         """Sends so many letters, and returns {id: letter} of them."""
+        if self.in_session + count > SESSION_MOST:
+            self.hang_up()
         self.client = self.client or self.smtpd.session("E", timeout=120)
+        self.in_session += count
         sent = {}
         for _ in range(count):
             letter = Letter(next(self.numbers), size, recipients)
@@ -58,6 +65,7 @@ class Letterbox:
         if self.client:
             self.client.close()
         self.client = None
+        self.in_session = 0
 
     def drained(self, seconds=120):
         wait_for(lambda: not self.spool.new(), "new/ is empty", seconds, interval=0.002)
