@@ -5,6 +5,8 @@
 #   mayfly-setup                  as root; SPOOL= for another place than /var/spool/mayfly
 #   mayfly-setup --root=DIRECTORY in a tree that is another machine's, as packagers and images want it
 set -eu
+umask 022
+CDPATH=''
 
 group=mayfly
 spool=${SPOOL:-/var/spool/mayfly}
@@ -25,9 +27,10 @@ case $#${1:-} in
 1--root=/*) root=${1#--root=} root=${root%/} ;;
 *) printf '%s\n' "$usage" >&2 && exit 64 ;;
 esac
+while [ "$spool" != "${spool%/}" ]; do spool=${spool%/}; done
 case $spool in
 /*) ;;
-*) fail 78 "SPOOL is $spool, which is no absolute path" ;;
+*) fail 78 "SPOOL is ${SPOOL:-}, which is no absolute path of a directory" ;;
 esac
 [ "$(id -u)" = 0 ] || fail 77 "only root can make users"
 [ -d "$root/" ] || fail 66 "$root is no directory"
@@ -59,17 +62,36 @@ for program in smtpd storer reaper relay; do
     member $user || fail 73 "the user $user is there already, and is not in the group $group"
 done
 
-# By its number, since a tree's group has another, or none, on this machine. The programs make
-# what is missing of it; made here, they never need a right to set the bit that hands the group on.
-for directory in "" /store /store/tmp /store/new /store/cur /store/failed \
-    /relay /relay/tmp /relay/new /relay/cur /relay/failed; do
-    if [ -e "$root$spool$directory" ]; then
-        [ "$(stat -L -c '%F %a %g' "$root$spool$directory")" = "directory 2770 $gid" ] ||
-            fail 73 "$root$spool$directory is there already, and is no directory of mode 2770, group $group"
-    else
-        mkdir -p "$root${spool%/*}/"
-        mkdir -m 700 "$root$spool$directory"
-        chgrp "$gid" "$root$spool$directory"
-        chmod 2770 "$root$spool$directory"
-    fi
+# Goes into a directory of the spool, once that is there and can serve. The group, by its number, since
+# a tree's has another, or none, on this machine, and the bit that hands it on are what a new directory
+# has from the one that it is made in: it is complete at once, whenever this is interrupted, and nothing
+# is changed by a name, which members of the group might have turned into a link to elsewhere.
+enter() {
+    [ -e "$1" ] || [ -L "$1" ] || mkdir "$1"
+    path=${path:+$path/}$1
+    { cd -P "$1" 2>/dev/null && [ "$(stat -c '%a %g' .)" = "2770 $gid" ]; } ||
+        fail 73 "$path is there already, and is no directory of mode 2770, group $group"
+}
+
+# The first of them has all of that from nobody: it is made beside its place, where only root writes.
+path=
+spool=$root$spool
+if ! [ -e "$spool" ] && ! [ -L "$spool" ]; then
+    mkdir -p "${spool%/*}/"
+    [ -d "$spool.setup" ] || mkdir -m 700 "$spool.setup"
+    chgrp "$gid" "$spool.setup"
+    chmod 2770 "$spool.setup"
+    mv -T "$spool.setup" "$spool"
+fi
+
+# The programs make what is missing of the rest; made here, they never need a right to set the bit.
+umask 007
+enter "$spool"
+for queue in store relay; do
+    (
+        enter $queue
+        for directory in tmp new cur failed; do
+            (enter $directory)
+        done
+    )
 done
