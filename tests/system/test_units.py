@@ -19,8 +19,9 @@ EXPOSURE = {"smtpd": 10, "storer": 17, "reaper": 17, "relay": 17}
 
 # What must be on, whatever it is rated at.
 HARDENING = ["NoNewPrivileges=yes", "CapabilityBoundingSet=", "ProtectSystem=strict",
-             "ReadWritePaths=/var/spool/mayfly", "ProtectHome=yes", "PrivateTmp=yes",
-             "PrivateDevices=yes", "ProtectKernelTunables=yes", "ProtectKernelModules=yes",
+             "ReadWritePaths=-/var/spool/mayfly -/var/lib/mayfly-metrics",
+             "ProtectHome=yes", "PrivateTmp=yes", "PrivateDevices=yes",
+             "ProtectKernelTunables=yes", "ProtectKernelModules=yes",
              "ProtectKernelLogs=yes", "ProtectControlGroups=yes", "MemoryDenyWriteExecute=yes",
              "SystemCallFilter=@system-service", "UMask=0007", "Restart=always", "Group=mayfly"]
 
@@ -81,10 +82,12 @@ def test_each_is_itself(units, program):
     pages = re.search(r"^Documentation=(.*)$", unit, re.M).group(1).split()
     for name, section in re.findall(r"man:([a-z-]+)\((\d)\)", " ".join(pages)):
         assert (units.parents[2] / f"share/man/man{section}/{name}.{section}").exists()
+    # Those with a watch read fs.inotify.max_queued_events in /proc/sys.
+    assert ("\nProcSubset=pid\n" in unit) == (program in ("smtpd", "reaper"))
     # Nothing of one is said to override what all share, but by way of adding.
     shared = (units / "mayfly-.service.d/hardening.conf").read_text()
     keys = set(re.findall(r"^(\w+)=", unit, re.M)) & set(re.findall(r"^(\w+)=", shared, re.M))
-    assert keys <= {"SystemCallFilter"}
+    assert keys <= {"SystemCallFilter"} and "ProcSubset" not in shared
 
 
 # The calls that are left to smtpd
