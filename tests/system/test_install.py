@@ -233,9 +233,10 @@ def settings_of_program(program):
 
 
 def settings_of_page(page):
-    """The same, as a manual page has them; all of a meaning that is a line."""
-    return {name: (default, meaning) for name, default, meaning
-            in re.findall(r"^\.It Ev ([A-Z_]+) Bq (?:\\&)?(.*)\n(.*)$", page.read_text(), re.MULTILINE)}
+    """The same, as a manual page has them; of a meaning what comes before the next request."""
+    return {name: (default, " ".join(meaning.split())) for name, default, meaning
+            in re.findall(r"^\.It Ev ([A-Z_]+) Bq (?:\\&)?(.*)\n((?:[^.\n].*\n)*)", page.read_text(),
+                          re.MULTILINE)}
 
 
 def check_documented(documented):

@@ -146,6 +146,9 @@ def test_man_pages_are_well_formed():
     pages = [path for path in tracked() if path.suffix in (".5", ".8")]
     assert pages
     for page in pages:
-        done = subprocess.run(["mandoc", "-T", "lint", "-W", "warning", page], capture_output=True,
+        done = subprocess.run(["mandoc", "-T", "lint", "-W", "style", page], capture_output=True,
                               text=True)
-        assert done.returncode == 0, done.stdout
+        # Which other pages there are is the machine's affair.
+        found = [line for line in done.stdout.splitlines()
+                 if "STYLE: referenced manual not found: " not in line]
+        assert found == [], page
