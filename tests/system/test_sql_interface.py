@@ -110,6 +110,9 @@ def examples():
     return [statement.strip() for statement in text.split(";") if statement.strip()]
 
 
+# The last row of an example's page, to which the mail here comes earlier.
+MOMENT = "2026-11-21 19:08:11.123456+00"
+
 ID = "0193a5b2-7c4e-7b1a-9f53-0c1f6a2e9d10"
 
 # What its examples look for.
@@ -131,14 +134,19 @@ def test_the_examples_of_the_readme(cluster, database):
     reader = None
     try:
         for statement in statements:
-            if statement.startswith("CREATE ROLE alice "):
+            if statement.startswith(("CREATE ROLE alice ", "ALTER ROLE alice ")):
                 cluster.execute(statement)
+                continue
+            if not reader:
                 reader = database.connect("alice")
                 reader.autocommit = True
-                continue
             with reader.cursor() as cursor:
-                cursor.execute(statement)
+                cursor.execute(statement.replace(f"'{MOMENT}'", "'tomorrow'"))
                 assert statement == "LISTEN mayfly" or cursor.rowcount > 0, statement
+            assert statement.count("before =>") == statement.count(MOMENT), statement
+        with reader.cursor() as cursor:
+            cursor.execute("SHOW statement_timeout")
+            assert cursor.fetchone() == ("30s",)
         database.query("SELECT notify_mailboxes(ARRAY['bob@mayfly.example'])")
         reader.cursor().execute("SELECT 1")
         assert [(each.channel, each.payload) for each in reader.notifies] == [("mayfly", '["bob"]')]
