@@ -37,6 +37,7 @@ static enum database_state away(struct database *database)
     database->checked = false;
     database->made = false;
     database->oldest = database->newest = 0;
+    database->inserts_only = false;
     metric_set_value(&storer_metrics[METRIC_CONNECTED], 0);
     return DATABASE_AWAY;
 }
@@ -71,7 +72,8 @@ static enum database_state store(struct database *database)
 {
     const struct plan_segment *segment = plan_next(&database->plan);
     int64_t since = (int64_t)((uv_hrtime() - database->bounds_at) / 1000);
-    bool copy = database->fresh && !pgconn_in_transaction(&database->conn) &&
+    bool copy = database->fresh && !database->inserts_only &&
+                !pgconn_in_transaction(&database->conn) &&
                 copy_fits(database->batch, segment, database->oldest + since, database->newest);
     database->fresh = false;
     if (copy)
@@ -84,11 +86,18 @@ static enum database_state store(struct database *database)
 /* What COPY was refused for, INSERT may not be: the rows are there already, as after an end whose
  * COMMIT nobody read; or the tables are not as we know them, guarded row by row, or without the
  * trigger that fills in a mailbox; or another server's error is handed on without its SQLSTATE, as
- * by Citus. If it is, it says what is wrong, or which message is to blame. */
+ * by Citus. If it is, it says what is wrong, or which message is to blame.
+ *
+ * Tables that are not as we know them will refuse the next COPY, too, each of which leaves its rows
+ * behind as dead ones: for the rest of the session there is none, and the operator is told why. */
 static enum database_state store_by_insert(struct database *database)
 {
-    log_debug("copy_refused", LOG_TEXT("sqlstate", database->said.sqlstate),
-              LOG_TEXT("message", database->said.words));
+    database->inserts_only = database->said.verdict == VERDICT_SETUP;
+    metric_add(&storer_metrics[METRIC_COPIES_REFUSED], 1);
+    LOG_EVENT(database->inserts_only ? LOG_LEVEL_WARN : LOG_LEVEL_DEBUG, "copy_refused",
+              LOG_TEXT("sqlstate", database->said.sqlstate),
+              LOG_TEXT("message", database->said.words),
+              LOG_TEXT("verdict", verdict_names[database->said.verdict]));
     return store(database);
 }
 

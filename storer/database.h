@@ -57,6 +57,7 @@ struct database {
     struct batch *batch; /* in hand, or NULL */
     struct plan plan;
     bool fresh;             /* the batch was never tried, and may go by COPY */
+    bool inserts_only;      /* COPY was refused for what this session will not see mended */
     int64_t oldest, newest; /* the bounds of the last COMMIT of this session, or 0 */
     uint64_t bounds_at;     /* by uv_hrtime */
     bool made;              /* partitions were made for the segment that is next */

@@ -350,11 +350,12 @@ SPOILT = {
 
 
 @pytest.mark.parametrize("what", SPOILT)
-def test_what_suits_insert_alone_is_no_error(programs, spool, database, role, what):
+def test_what_suits_insert_alone_is_no_error(programs, spool, database, role, tmp_path, what):
     """Where an operator has done something to the tables that is nothing to INSERT, it is nothing
-    to storer either."""
+    to storer either: it says so once, and copies no more."""
     code, sql = SPOILT[what]
-    storer = programs.storer(spool, database.url_as(role), LOG_LEVEL="debug")
+    metrics = tmp_path / "storer.prom"
+    storer = programs.storer(spool, database.url_as(role), LOG_LEVEL="debug", METRICS_FILE=metrics)
     warm_up(spool)
     database.query(sql.format(day=spool_format.now()))
     expected = []
@@ -365,8 +366,11 @@ def test_what_suits_insert_alone_is_no_error(programs, spool, database, role, wh
     assert set(expected) < set(ids(database)) and not spool.failed()
     assert database.value("SELECT count(*) FROM deliveries WHERE username = 'bob'") == 2
     check_ways(storer, insert=[1, 6, 6], copy=[])
-    assert refused(storer) == [code] * 2
+    said, = storer.log(event="copy_refused")
+    assert (said["level"], said["sqlstate"]) == ("warn", code)
     quiet(storer)
+    storer.stop()
+    assert "mayfly_storer_copies_refused_total 1\n" in metrics.read_text()
 
 
 def test_without_a_retention_nothing_is_removed(spool, storer, database):
