@@ -191,7 +191,7 @@ enum mail_status mail_load(struct mail **mail, const struct spool *spool,
     if (loaded == NULL)
         return say_unreadable(id, directory, ENOMEM);
     loaded->reader.descriptor = -1;
-    loaded->directory = directory;
+    loaded->found = loaded->directory = directory;
     status = open_counting(&loaded->reader, spool, directory, id);
     if (status == MAIL_LOADED) {
         memcpy(loaded->id, loaded->reader.envelope.id, ID_SIZE);

@@ -36,7 +36,8 @@ enum { MAIL_PIECE = 64 * 1024 };
 
 struct mail {
     char id[ID_SIZE];
-    enum queue_directory directory; /* QUEUE_NEW or QUEUE_CUR: where the file is that counts */
+    enum queue_directory found;     /* QUEUE_NEW or QUEUE_CUR: where it was loaded from */
+    enum queue_directory directory; /* where the file is that counts now, one of those */
     struct reader reader;           /* open, with the envelope */
     struct recipient *recipients;   /* of the envelope, those that are still to be sent to */
     size_t count;

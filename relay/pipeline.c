@@ -138,7 +138,10 @@ static void recorded_cb(void *owner, struct mail *mail)
         sender_add(&pipeline->sender, mail);
         return;
     }
-    watcher_leave(&pipeline->watcher, mail->id);
+    if (mail->found == QUEUE_NEW)
+        watcher_leave(&pipeline->watcher, mail->id);
+    else
+        intake_forget(&pipeline->intake, mail->id);
     if (mail->due > 0)
         due_at(pipeline, mail->due);
     mail_free(mail);

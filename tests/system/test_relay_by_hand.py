@@ -2,6 +2,7 @@
 as they stand there.
 """
 
+import os
 import subprocess
 import time
 
@@ -70,6 +71,23 @@ def test_a_failed_message_is_put_back_and_goes(programs, spool, host):
     assert [sent.recipients for sent in host.wait(2)] == [["a@t.example"], TO]
     wait_for(lambda: not spool.relay.new(), "it has left the queue")
     assert spool.relay.ids("failed") == []
+
+
+def test_one_that_fails_from_cur_is_put_back_at_once(programs, spool, host):
+    """Its name counts as in hand for a moment longer, and its way back is the only event that new/
+    has had meanwhile."""
+    relay = programs.relay(spool, host, RELAY_RESCAN=3600)
+    host.at("RCPT", LATER, times=1)
+    id = spool.relay.put(recipients=TO, mail_from=ME)
+    relay.wait_log(event="deferred", id=id)
+    host.at("RCPT", NEVER, times=1)
+    shell(spool, f"touch cur/{id}")
+    relay.hurry()
+    relay.wait_log(event="failed", id=id)
+    os.rename(spool.relay.directory("failed") / id, spool.relay.directory("new") / id)
+    sent, = host.wait()
+    assert sent.recipients == TO
+    wait_for(lambda: not spool.relay.new() + spool.relay.cur(), "it has left the queue")
 
 
 def test_a_failed_message_that_fails_again_is_said_again(spool, host, relay):
