@@ -142,7 +142,7 @@ static void retire_done_cb(uv_work_t *work, int status)
     for (size_t i = 0; i < batch->count; i++) {
         const struct message *message = &batch->messages[i];
         count_message(message);
-        if (message->fate == FATE_STORED && message->directory == QUEUE_NEW)
+        if (message->fate != FATE_OPEN && message->directory == QUEUE_NEW)
             watcher_leave(&pipeline->watcher, message->id);
         else
             intake_forget(&pipeline->intake, message->id);

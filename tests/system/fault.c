@@ -9,8 +9,9 @@
  *     syncfs delay 500    it is done 500 ms later
  *     write short 0       half of the bytes are written
  *
- * FAULT_TRACE is a file that gets a line for every call that succeeded, and one for every write to
- * a socket: the order in which a message became durable and was acknowledged.
+ * FAULT_TRACE is a file that gets a line for every call that succeeded, one for every write to a
+ * socket, so that it has the order in which a message became durable and was acknowledged, and
+ * `missed` for every look for a file that is not there.
  *
  * Both are opened before the program is confined, and nothing is asked for later that a confined
  * program needs to be given. */
@@ -237,6 +238,8 @@ int openat(int directory, const char *path, int flags, ...)
     int error = errno;
     if (descriptor >= 0 && descriptor < DESCRIPTORS)
         spool_descriptors[descriptor] = opened_under_spool(descriptor, directory);
+    if (descriptor < 0 && error == ENOENT && under_spool(directory))
+        trace("missed");
     errno = error;
     return descriptor;
 }

@@ -250,6 +250,23 @@ def test_a_wrong_clock_sets_aside_what_it_dated(programs, spool, database):
     assert "future" in spool.reason(future) and "future" in spool.reason(far)
 
 
+def test_its_own_removals_are_no_news(programs, spool, database, faults):
+    """An event that it made itself is not looked after, whatever became of the message. One may be
+    late on a busy machine; not most."""
+    storer = programs.storer(spool, database, STORER_RESCAN=3600, **faults.settings())
+    rounds = 5
+    for _ in range(rounds):
+        expired = spool.put(received=ago(days=8), into="tmp")
+        make_old(spool.directory("tmp") / expired, ago(days=8))
+        os.rename(spool.directory("tmp") / expired, spool.directory("new") / expired)
+        spool.put(received=ago(days=-2))
+        storer.wait_log(event="expired", id=expired)
+        wait_for(lambda: not spool.new(), "both are gone")
+    wait_stored(database, spool, [spool.put()])
+    assert len(spool.ids("failed")) == rounds
+    assert faults.trace().count("missed") < rounds, faults.trace()
+
+
 def test_a_bound_that_falls_while_a_message_was_written(programs, spool, database):
     """What waited until it expired is no work of a wrong clock, though its last byte is younger."""
     database.query("SELECT set_retention(interval '1 hour')")
