@@ -14,7 +14,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static const char reason_suffix[] = ".reason";
+/* What lies beside a message of failed/ and is none. */
+static const char *const suffixes[] = {".reason", ".notification"};
+
+enum { SUFFIXES = sizeof suffixes / sizeof *suffixes };
 
 /* One directory on its way. */
 struct broom {
@@ -52,21 +55,27 @@ static bool remove_file(struct broom *broom, const char *name)
     return false;
 }
 
-/* The message's name, when `name` is that of a reason; false when it is not. */
-static bool reason_message(const char *name, char message[static NAME_MAX + 1])
+/* The message's name, when `name` is that of something beside it; false when it is not. */
+static bool beside_message(const char *name, char message[static NAME_MAX + 1])
 {
-    size_t length = strlen(name), suffix = sizeof reason_suffix - 1;
+    size_t length = strlen(name);
 
-    if (length <= suffix || length > NAME_MAX || strcmp(name + length - suffix, reason_suffix) != 0)
-        return false;
-    memcpy(message, name, length - suffix);
-    message[length - suffix] = '\0';
-    return true;
+    for (size_t i = 0; i < SUFFIXES; i++) {
+        size_t suffix = strlen(suffixes[i]);
+        if (length <= suffix || length > NAME_MAX ||
+            strcmp(name + length - suffix, suffixes[i]) != 0)
+            continue;
+        memcpy(message, name, length - suffix);
+        message[length - suffix] = '\0';
+        return true;
+    }
+    return false;
 }
 
-/* A message and its reason go together, the message first and by the age of the message. A reason
- * whose message is there is left to it; one whose message is gone goes by its own age: a storer or
- * relay that died between the two steps of setting aside will write it again. */
+/* A message and what lies beside it, its reason and a notification that was not sent, go together,
+ * the message first and by the age of the message. A reason whose message is there is left to it;
+ * one whose message is gone goes by its own age: a storer or relay that died between the two steps
+ * of setting aside will write it again. */
 static void sweep_file(struct broom *broom, const char *name)
 {
     char other[NAME_MAX + 1];
@@ -78,15 +87,17 @@ static void sweep_file(struct broom *broom, const char *name)
         remove_file(broom, name);
         return;
     }
-    bool is_reason = reason_message(name, other);
-    if (is_reason && is_regular(broom, other, &status))
+    bool is_beside = beside_message(name, other);
+    if (is_beside && is_regular(broom, other, &status))
         return;
     /* The end of a message's life, so it has its line; what else is swept is only counted. */
-    if (remove_file(broom, name) && !is_reason)
+    if (remove_file(broom, name) && !is_beside)
         log_info("forgotten", LOG_TEXT("id", name), LOG_TEXT("queue", queue_names[broom->queue]));
-    int length = snprintf(other, sizeof other, "%s%s", name, reason_suffix);
-    if (length < (int)sizeof other && is_regular(broom, other, &status))
-        remove_file(broom, other);
+    for (size_t i = 0; i < SUFFIXES; i++) {
+        int length = snprintf(other, sizeof other, "%s%s", name, suffixes[i]);
+        if (length < (int)sizeof other && is_regular(broom, other, &status))
+            remove_file(broom, other);
+    }
 }
 
 /* Opened by path, each for itself: a spool may lack what its programs have not made yet, or be all

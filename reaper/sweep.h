@@ -27,8 +27,8 @@ struct sweep {
     uint64_t removed[QUEUE_COUNT][QUEUE_DIRECTORY_COUNT];
 };
 
-/* Sweeps, and logs `event=forgotten` for each message of failed/, `event=swept` for each directory in which something was removed, and
- * `event=not_swept` for each in which something could not be. */
+/* Sweeps, and logs `event=forgotten` for each message of failed/, `event=swept` for each directory
+ * in which something was removed, and `event=not_swept` for each in which something could not be. */
 void sweep_run(struct sweep *sweep);
 
 #endif

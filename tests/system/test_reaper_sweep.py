@@ -63,6 +63,17 @@ def test_what_is_stale_goes(programs, spool, database):
         "store/tmp": "1", "store/failed": "2", "relay/tmp": "1", "relay/failed": "2"}
 
 
+def test_messages_alone_are_forgotten(programs, spool, database):
+    """A line each; what lies beside them, or was left behind by one, is no message."""
+    make(spool)
+    for name in ("both", "both.reason", "both.notification", "left.reason", "left.notification"):
+        put(spool, f"relay/failed/{name}", 8 * DAY)
+    reaper = programs.reaper(spool, database)
+    reaper.wait_log(event="swept", directory="relay/failed", files="5")
+    assert [(entry["id"], entry["queue"]) for entry in reaper.log(event="forgotten")] == [
+        ("both", "relay")]
+
+
 def test_the_retention_is_that_of_failed(programs, spool, database):
     make(spool)
     put(spool, "store/failed/old", 100)

@@ -80,6 +80,12 @@ static void messages_and_reasons(void **state)
         {"young.reason", 8 * DAY, true},
         {"alone.reason", 8 * DAY, false},
         {"young-alone.reason", DAY, true},
+        {"told-late", 8 * DAY, false},
+        {"told-late.notification", 0, false},
+        {"young-untold", DAY, true},
+        {"young-untold.notification", 8 * DAY, true},
+        {"untold.notification", 8 * DAY, false},
+        {"young-alone.notification", DAY, true},
         {"m.reason.1", 8 * DAY, false},
         {"m.reason.1.reason", 8 * DAY, false},
     };
