@@ -8,6 +8,7 @@
  *
  * Everything runs on the loop's thread and every callback comes from the loop, never from inside
  * a function of this header: a caller may send, drop or close anywhere without being re-entered.
+ * Only notice_cb may come from inside pgconn_copy_put, where libpq reads what has come in.
  * Only programs that use this module link libpq.
  */
 #ifndef COMMON_PGCONN_H

@@ -92,8 +92,9 @@ ALTER TABLE deliveries
     ALTER COLUMN domain DROP EXPRESSION, ALTER COLUMN domain SET NOT NULL;
 \endif
 
--- For rows that come from elsewhere with the address alone; storer brings all columns, and the WHEN
--- of the trigger spares its rows the call. Not generated columns: those refuse a row that brings its
+-- For rows that come with the address alone: from elsewhere, or from a COPY of storer, where taking
+-- the address apart is more than a change of case. Its other rows bring all columns, and the WHEN of
+-- the trigger spares them the call. Not generated columns: those refuse a row that brings its
 -- own values, as one from a dump does. Each partition gets the trigger with ATTACH.
 CREATE OR REPLACE FUNCTION deliveries_parse() RETURNS trigger
 LANGUAGE plpgsql

@@ -2,8 +2,9 @@
  * it is known, whatever happens to the connection, the server or the set-up in between.
  *
  * It is one state machine, [STATE][EVENT], over one connection that is kept by common/pgconn.h. A
- * batch is one transaction, sent in one piece: a lone message costs one round trip. What is not
- * known to be committed is done again, which the keys of the tables make harmless.
+ * batch is one transaction, sent in one piece, so that a lone message costs one round trip, or by
+ * COPY in three. What is not known to be committed is done again, which the keys of the tables make
+ * harmless.
  *
  * Loop thread. */
 #ifndef STORER_DATABASE_H

@@ -1,5 +1,6 @@
-/* The conversations with PostgreSQL, each sent in one piece and read until its end: a transaction
- * that stores a segment of a batch, and the few single statements around it.
+/* The conversations with PostgreSQL, each read until its end: a transaction that stores a segment
+ * of a batch, and the few single statements around it. Each is sent in one piece, but for a COPY,
+ * whose rows follow when the server asks for them, those of either table for themselves.
  *
  * One at a time on a connection: send, then give every result to transaction_read until it says
  * that the conversation is over. Loop thread. */

@@ -20,7 +20,7 @@ static const struct {
 } rows[] = {
     {"2200H", VERDICT_SETUP},     /* a sequence has come to its end */
     {"22", VERDICT_REFUSED},      /* data exception: invalid UTF-8, not an address, out of range */
-    {"23502", VERDICT_SETUP},     /* a NULL, and we send none */
+    {"23502", VERDICT_SETUP},     /* a NULL: we send none that a trigger does not fill in */
     {"23", VERDICT_REFUSED},      /* a constraint (23514 without one: verdict_of) */
     {"25006", VERDICT_RECONNECT}, /* read-only transaction: a standby, or a primary no more */
     {"53200", VERDICT_TOO_MUCH},  /* out of memory */
