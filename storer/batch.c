@@ -10,10 +10,9 @@
  */
 #define COLUMN_MAX (UINT64_C(512) * 1024 * 1024)
 
-/* Microseconds. From the beginning of a message's data to its commit: SMTPD_MAX_TIME is an hour unless
- * told otherwise. */
-#define HOUR           INT64_C(3600000000)
-#define WRITTEN_WITHIN (2 * HOUR)
+/* From the beginning of a message's data to its commit: SMTPD_MAX_TIME is an hour unless told
+ * otherwise. */
+#define WRITTEN_WITHIN (2 * BATCH_HOUR)
 
 /* What an array may keep for the next batch, apart from the messages: ordinary batches never grow
  * it. */
@@ -226,6 +225,17 @@ void batch_remove_last(struct batch *batch)
     truncate_to(batch, batch->count - 1);
 }
 
+size_t batch_deliveries_first(const struct batch *batch, size_t first)
+{
+    return batch->messages[first].delivery;
+}
+
+size_t batch_deliveries_count(const struct batch *batch, size_t first, size_t count)
+{
+    const struct message *last = &batch->messages[first + count - 1];
+    return last->delivery + last->deliveries - batch_deliveries_first(batch, first);
+}
+
 void batch_decide(struct message *message, enum fate fate, const char *reason)
 {
     free(message->reason);
@@ -240,7 +250,7 @@ void batch_decide(struct message *message, enum fate fate, const char *reason)
  * for less than that takes, a difference as long as it is kept is none of writing. */
 static bool is_misdated(const struct message *message, int64_t oldest, int64_t newest)
 {
-    int64_t retention = newest - 24 * HOUR - oldest;
+    int64_t retention = newest - 24 * BATCH_HOUR - oldest;
     int64_t within = retention < WRITTEN_WITHIN ? retention : WRITTEN_WITHIN;
     return message->modified > oldest && message->modified - message->received > within;
 }

@@ -17,6 +17,9 @@
  * gigabyte would be refused by the protocol in a way that looks like a broken connection. */
 #define BATCH_MESSAGE_MAX (UINT64_C(512) * 1024 * 1024)
 
+/* In microseconds, as a message's time. */
+#define BATCH_HOUR INT64_C(3600000000)
+
 enum fate {
     FATE_OPEN,    /* not decided: stays where it is, and the next scan finds it again */
     FATE_STORED,  /* in the database, for certain */
@@ -64,6 +67,10 @@ size_t batch_cost(const struct envelope *envelope);
 char *batch_add(struct batch *batch, const struct envelope *envelope,
                 enum queue_directory directory, int64_t modified);
 void batch_remove_last(struct batch *batch);
+
+/* The deliveries of messages [first, first + count), which stand in a row. */
+size_t batch_deliveries_first(const struct batch *batch, size_t first);
+size_t batch_deliveries_count(const struct batch *batch, size_t first, size_t count);
 
 /* Decides. A reason is copied. */
 void batch_decide(struct message *message, enum fate fate, const char *reason);

@@ -8,8 +8,6 @@
 #include <arpa/inet.h>
 #include <string.h>
 
-#define HOUR INT64_C(3600000000)
-
 enum {
     MESSAGE_COLUMNS = 8,
     DELIVERY_COLUMNS = 6,
@@ -82,7 +80,7 @@ bool copy_fits(const struct batch *batch, const struct plan_segment *segment, in
         return false;
     for (size_t i = segment->first; i < segment->first + segment->count; i++) {
         const struct message *message = &batch->messages[i];
-        if (message->directory != QUEUE_NEW || message->received - HOUR <= oldest ||
+        if (message->directory != QUEUE_NEW || message->received - BATCH_HOUR <= oldest ||
             message->received > newest || inet_of(text_of(&batch->clients, i), inet) == 0)
             return false;
     }
@@ -168,13 +166,13 @@ static bool delivery_row(const struct batch *batch, size_t i, struct buffer *row
 bool copy_deliveries(const struct batch *batch, const struct plan_segment *segment, copy_put *put,
                      void *to)
 {
-    const struct message *last = &batch->messages[segment->first + segment->count - 1];
+    size_t first = batch_deliveries_first(batch, segment->first);
+    size_t count = batch_deliveries_count(batch, segment->first, segment->count);
     struct buffer rows;
     bool good = true;
     buffer_init(&rows, ROW_MAX);
     put(to, head, HEAD_LENGTH);
-    for (size_t i = batch->messages[segment->first].delivery;
-         good && i < last->delivery + last->deliveries; i++) {
+    for (size_t i = first; good && i < first + count; i++) {
         good = delivery_row(batch, i, &rows);
         if (rows.length >= PIECE) {
             put(to, rows.data, rows.length);

@@ -39,18 +39,6 @@ static void execute(struct pgconn *conn, const char *sql, struct array *const ar
         array_unframe(&frames[i]);
 }
 
-/* The deliveries of a segment's messages stand in a row. */
-static size_t deliveries_first(const struct batch *batch, const struct plan_segment *segment)
-{
-    return batch->messages[segment->first].delivery;
-}
-
-static size_t deliveries_count(const struct batch *batch, const struct plan_segment *segment)
-{
-    const struct message *last = &batch->messages[segment->first + segment->count - 1];
-    return last->delivery + last->deliveries - deliveries_first(batch, segment);
-}
-
 void transaction_check(struct transaction *transaction, struct pgconn *conn)
 {
     begin(transaction, conn, TRANSACTION_CHECK);
@@ -72,8 +60,9 @@ void transaction_store(struct transaction *transaction, struct pgconn *conn, str
     FAULT_POINT("storer.messages");
     execute(conn, statement_messages, messages, 8, segment->first, segment->count);
     FAULT_POINT("storer.deliveries");
-    execute(conn, statement_deliveries, deliveries, 4, deliveries_first(batch, segment),
-            deliveries_count(batch, segment));
+    execute(conn, statement_deliveries, deliveries, 4,
+            batch_deliveries_first(batch, segment->first),
+            batch_deliveries_count(batch, segment->first, segment->count));
     pgconn_execute(conn, statement_bounds, NULL, 0);
     FAULT_POINT("storer.commit");
     pgconn_execute(conn, statement_commit, NULL, 0);
@@ -135,7 +124,8 @@ void transaction_notify(struct transaction *transaction, struct pgconn *conn, st
     FAULT_POINT("storer.notify");
     begin(transaction, conn, TRANSACTION_NOTIFY);
     execute(conn, statement_notify, (struct array *[]){&batch->recipients}, 1,
-            deliveries_first(batch, segment), deliveries_count(batch, segment));
+            batch_deliveries_first(batch, segment->first),
+            batch_deliveries_count(batch, segment->first, segment->count));
     pgconn_sync(conn);
 }
 
