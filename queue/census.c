@@ -37,8 +37,7 @@ static void count(struct census_count *found, const char *name)
     size_t length = strlen(name);
     char id[ID_SIZE] = "";
 
-    if (name[0] == '.' || ends_with(name, length, ".reason") ||
-        ends_with(name, length, ".notification"))
+    if (ends_with(name, length, ".reason") || ends_with(name, length, ".notification"))
         return;
     found->messages++;
     if (length >= ID_LENGTH)
@@ -55,36 +54,27 @@ static int open_directory(struct census *census)
 
     if (length >= (int)sizeof path)
         return ENAMETOOLONG;
-    census->stream = opendir(path);
-    return census->stream != NULL ? 0 : errno;
-}
-
-static void close_directory(struct census *census)
-{
-    if (census->stream != NULL)
-        closedir(census->stream);
-    census->stream = NULL;
+    census->scan.stream = opendir(path);
+    return census->scan.stream != NULL ? 0 : errno;
 }
 
 static void work_cb(uv_work_t *work)
 {
     struct census *census = work->data;
-    const struct dirent *entry = NULL;
+    const char *name;
+    int more = 1;
 
-    if (census->stream == NULL)
+    if (census->scan.stream == NULL)
         census->error = open_directory(census);
-    for (int i = 0; i < CENSUS_STEP && census->error == 0; i++) {
-        errno = 0; /* the only way to tell an error from the end */
-        /* NOLINTNEXTLINE(concurrency-mt-unsafe): nobody else has the stream */
-        entry = readdir(census->stream);
-        if (entry == NULL) {
+    for (int i = 0; i < CENSUS_STEP && more > 0 && census->error == 0; i++) {
+        more = scan_next(&census->scan, &name);
+        if (more > 0)
+            count(&census->found[census->directory], name);
+        else if (more < 0)
             census->error = errno;
-            break;
-        }
-        count(&census->found[census->directory], entry->d_name);
     }
-    if (entry == NULL)
-        close_directory(census);
+    if (more <= 0)
+        scan_close(&census->scan);
 }
 
 /* On the loop. */
@@ -114,10 +104,10 @@ static void after_work_cb(uv_work_t *work, int status)
     (void)status; /* never cancelled */
     census->busy = false;
     if (census->stopping) {
-        close_directory(census);
+        scan_close(&census->scan);
         return;
     }
-    if (census->stream == NULL && census->error == 0)
+    if (census->scan.stream == NULL && census->error == 0)
         census->directory++;
     if (census->error != 0 || census->directory == QUEUE_DIRECTORY_COUNT)
         end(census);

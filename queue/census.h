@@ -7,9 +7,9 @@
 #ifndef QUEUE_CENSUS_H
 #define QUEUE_CENSUS_H
 
+#include "queue/scan.h"
 #include "queue/spool.h"
 
-#include <dirent.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <uv.h>
@@ -32,7 +32,7 @@ struct census {
     uv_work_t work;
     bool busy, stopping;
     enum queue_directory directory;
-    DIR *stream;
+    struct scan scan;
     struct census_count found[QUEUE_DIRECTORY_COUNT];
     int error;
     bool complained;

@@ -150,7 +150,7 @@ static void it_rests_and_stops(void **state)
     census_stop(&census);
     uv_run(&loop, UV_RUN_DEFAULT);
     assert_int_equal(census.taken, 0);
-    assert_null(census.stream);
+    assert_null(census.scan.stream);
     census_begin(&census);
     assert_false(census.busy);
     assert_int_equal(uv_loop_close(&loop), 0);
