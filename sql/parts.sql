@@ -149,8 +149,11 @@ BEGIN
                        AND c.is_message = (e.content_type NOT LIKE 'multipart/%')) AS has_children
         FROM known AS e
     )
-    SELECT pg_catalog.array_to_string(CASE WHEN pg_catalog.cardinality(s.path) = 0
-                                           THEN '{1}' ELSE s.path END, '.'),
+    -- A message that is a multipart shares its path with its parts' parent, and has none of its own:
+    -- shown itself, it is the part that it would have been without parts.
+    SELECT pg_catalog.array_to_string(CASE WHEN s.is_message AND s.content_type LIKE 'multipart/%'
+                                           THEN pg_catalog.array_append(s.path, 1)
+                                           ELSE s.path END, '.'),
            s.content_type, s.charset, s.disposition, s.filename,
            coalesce(octet_length(c.content), s.stop - s.body), c.content,
            CASE WHEN s.content_type ~ '^(text|message|multipart)/'

@@ -73,6 +73,11 @@ NASTY = {
     "parts of parts": many_parts(100).replace(b"\r\n\r\nx", b"\r\n" + many_parts(100).replace(
         b"--b", b"--c").replace(b'"b"', b'"c"')),
     "a thousand messages in each other": messages_within(1000),
+    "messages of lost parts": MULTIPART % b"b" + (
+        b"--b\r\nContent-Type: message/rfc822\r\n\r\nContent-Type: multipart/mixed\r\n\r\nx\r\n"
+        * 3),
+    "a message deep down": nested(31).replace(b"\r\ntext", messages_within(1).replace(
+        b"Subject: in\r\n", MULTIPART % b"c" + b"--c\r\n")),
     "large text": b"Subject: x\r\n\r\n" + (b"x" * 76 + b"\r\n") * (LARGE // 78),
     "large binary": b"Content-Type: text/plain\r\n\r\n" + bytes(range(256)) * (LARGE // 256),
     "large with empty lines": MULTIPART % b"b" + b"\r\n" * (LARGE // 2),
