@@ -6,7 +6,8 @@
 --
 -- The escape form is what header_field works on, for the same reason, and slices grow as there. Of
 -- a header that goes on behind the last slice those fields are known that begin in it, and the body
--- begins behind the next empty line.
+-- begins behind the next empty line. But a line that can be no field ends the header however long it
+-- is: a text of one line is no header, and no name of a field has a thousand characters.
 CREATE OR REPLACE FUNCTION header_extent(raw bytea, start integer, stop integer,
                                          OUT fields text, OUT body integer)
 LANGUAGE plpgsql IMMUTABLE STRICT
@@ -16,7 +17,7 @@ DECLARE
     slice integer;
     head  text;
     rest  text;
-    whole boolean := false;
+    known boolean := false;
 BEGIN
     FOREACH slice IN ARRAY ARRAY[4096, 65536, 262144] LOOP
         head := encode(substring(raw FROM start FOR greatest(least(slice, stop - start), 0)),
@@ -24,11 +25,12 @@ BEGIN
         fields := substring(head FROM
             '^(?:[!-9;-~]+[ \t]*:[^\n]*(?:\n|$)(?:[ \t][^\n]*(?:\n|$))*)*');
         rest := substr(head, length(fields) + 1);
-        -- The line behind is seen whole, so it is known for what it is.
-        whole := slice >= stop - start OR strpos(rest, E'\n') > 0;
-        EXIT WHEN whole;
+        -- The line behind is seen whole, or is no beginning of a field, nor of an empty line.
+        known := slice >= stop - start OR strpos(rest, E'\n') > 0
+                 OR rest !~ '^(?:[!-9;-~]*[ \t]*|\r)$';
+        EXIT WHEN known;
     END LOOP;
-    IF whole THEN
+    IF known OR length(rest) > 1000 THEN
         body := start + octet_length(decode(fields, 'escape'))
                 + CASE WHEN rest ~ '^\r?\n' THEN strpos(rest, E'\n') ELSE 0 END;
     ELSE

@@ -40,6 +40,8 @@ NASTY = {
     "backslashes": b"Subject: \\344 \\\\ \\x\r\nContent-Type: text/\\\r\n\r\n\\344",
     "half a header": b"Subject",
     "header of one line": b"Subject: " + b"x" * 400_000,
+    "text of one line": b"Received: x\r\n" + b"text, " * 60_000,
+    "a word of one line": b"Received: x\r\n" + b"x" * 400_000,
     "header of short lines": b"a:\n" * 90_000,
     "header of 8-bit lines": b"a:\xff\n" * 70_000,
     "header of folds": b"Subject:" + b"\n x" * 100_000,

@@ -195,6 +195,11 @@ BODIES = [
     (b"A: " + b"x" * 300_000 + b"\r\n\r\nbody", b"body", "body"),
     (b"A: " + b"x" * 300_000 + b"\n\nbody", b"body", "body"),
     (b"A: " + b"x" * (262_144 - 4) + b"\n\nbody", b"body", "body"),
+    (b"A: " + b"x" * (262_144 - 5) + b"\n\r\nbody", b"body", "body"),
+    (b"A: " + b"x" * (262_144 - 6) + b"\nB : c\r\n\r\nbody", b"body", "body"),
+    (b"A: b\r\n" + b"x" * 300_000, b"x" * 300_000, "x" * 300_000),
+    (b"A: b\r\n" + b"x " * 150_000 + b"\r\n\r\ny", b"x " * 150_000 + b"\r\n\r\ny",
+     "x " * 150_000 + "\r\n\r\ny"),
 ]
 
 
