@@ -31,6 +31,8 @@ NASTY = {
     "every byte": bytes(range(256)) * 4,
     "NUL in header and body": b"Sub\0ject: a\0b\r\nTo: \0\r\n\r\n\0\0",
     "no header": b"just a line\r\nand another: one\r\n",
+    "a line that is no field": b"Received: x\r\nFrom alice\r\nSubject: hi\r\nTo: x\r\n\r\n",
+    "a fold and no field": b"To: x\r\n y\r\nz\r\nSubject: hi\r\n there\r\n\r\n",
     "header without a body": b"Subject: x\r\nTo: y",
     "colons": b":\r\n: x\r\n::\r\n",
     "begins with white space": b" folded: x\r\nSubject: y\r\n\r\n",

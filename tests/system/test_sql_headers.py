@@ -110,6 +110,19 @@ def test_it_agrees_with_header_field(connection, headers):
             assert cursor.fetchall() == [(value,)]
 
 
+@pytest.mark.parametrize("message", NASTY)
+def test_it_agrees_with_header_field_on_what_a_header_is(connection, message):
+    """Within the 64 kB that are looked at."""
+    with connection.cursor() as cursor:
+        for name in ("Subject", "RECEIVED", "to", "a", "Content-Type", "just"):
+            cursor.execute("SELECT value FROM header_extent(%s, 1, %s), header_fields(fields)"
+                           " WHERE lower(name) = lower(%s) ORDER BY position LIMIT 1",
+                           (NASTY[message][:65_536], min(len(NASTY[message]), 65_536) + 1, name))
+            want = cursor.fetchone() or (None,)
+            cursor.execute("SELECT header_field(%s, %s)", (NASTY[message][:70_000], name))
+            assert cursor.fetchone() == want, name
+
+
 @pytest.mark.parametrize("name", NASTY)
 def test_nothing_makes_it_fail(headers, name):
     shown = headers(NASTY[name])

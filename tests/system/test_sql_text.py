@@ -109,7 +109,12 @@ FIELDS = [
     (b"Subject: no end", "no end"),
     (b"", None),
     (b"\r\n\r\nSubject: x", None),
-    (b"\0\xff\\\r\nSubject: \xc3\xbc\0\\000\r\n\r\n", "ü\ufffd\\000"),
+    (b"Received: x\r\nFrom alice Mon\r\nSubject: in the body\r\nTo: x\r\n\r\n", None),
+    (b"Received: x\r\nno field\r\nSubject: in the body\r\n folded\r\n\r\n", None),
+    (b"To \t: x\r\n\ty: z\r\n \r\nSubject: a\r\nb: c\r\n\r\n", "a"),
+    (b" folded: x\r\nSubject: in the body\r\nTo: x\r\n\r\n", None),
+    (b":\r\nSubject: in the body\r\nTo: x\r\n\r\n", None),
+    (b"\0\xff\\: x\r\nSubject: \xc3\xbc\0\\000\r\n\r\n", "ü\ufffd\\000"),
     (b"Subject: \xfc\r\n\r\n", "ü"),
     (b"Long: " + b"y" * 9000 + b"\r\nSubject: late\r\n\r\n", "late"),
     (b"Long: " + b"y" * 8170 + b"\r\nSubject: " + b"cut" * 50 + b"\r\n\r\n", "cut" * 50),
@@ -136,7 +141,9 @@ def test_header_field_at_every_border(value):
 
 def test_header_field_name_is_no_pattern(value):
     assert value("header_field(%s, 'S.*')", b"Subject: x\r\n\r\n") is None
-    assert value("header_field(%s, '')", b"Subject: x\r\n\r\n") is None
+    assert value("header_field(%s, 'S.b(j+')", b"S.b(j+: x\r\n\r\n") == "x"
+    for name in ("", " ", ":", "ü", "Subject:"):
+        assert value("header_field(%s, %s)", b"Subject: x\r\n :y\r\n\r\n", name) is None, name
 
 
 # RFC 2047
