@@ -5,7 +5,8 @@ CREATE OR REPLACE FUNCTION header_value(fields text, name text) RETURNS text
 LANGUAGE sql IMMUTABLE STRICT
 SET search_path FROM CURRENT
 RETURN escaped_text(btrim(regexp_replace(
-    substring(fields FROM '(?i)(?:^|\n)' || name || '[ \t]*:([^\n]*(?:\n[ \t][^\n]*)*)'),
+    substring(fields COLLATE "C"
+              FROM '(?i)(?:^|\n)' || name || '[ \t]*:([^\n]*(?:\n[ \t][^\n]*)*)'),
     '\r?\n', '', 'g'), E' \t\r'));
 
 COMMENT ON FUNCTION header_value(text, text) IS
@@ -21,7 +22,7 @@ AS $$
 DECLARE
     plain    text;
     sections text;
-    extended boolean;
+    first    text;          -- of the sections, where it is an encoded one
     charset  text := 'utf-8';
 BEGIN
     WITH given AS (
@@ -41,22 +42,24 @@ BEGIN
         SELECT *, substring(key FROM '\*([0-9]{1,4})\*?$')::integer AS section
         FROM given
         WHERE split_part(key, '*', 1) = parameter
+    ), chosen AS (
+        SELECT *, right(key, 1) = '*' AS encoded
+        FROM ours
+        WHERE key <> parameter
+          -- One that is whole is not for being put together.
+          AND (section IS NULL) = EXISTS (SELECT FROM ours WHERE key = parameter || '*')
     )
     SELECT (SELECT value FROM ours WHERE key = parameter ORDER BY number LIMIT 1),
-           string_agg(CASE WHEN right(key, 1) = '*' THEN value
-                           ELSE replace(value, '%', '%25') END, ''
-                      ORDER BY section, number),
-           bool_or(right(key, 1) = '*')
-    INTO plain, sections, extended
-    FROM ours
-    WHERE key <> parameter
-      -- One that is whole is not for being put together.
-      AND (section IS NULL) = EXISTS (SELECT FROM ours WHERE key = parameter || '*');
+           (SELECT CASE WHEN encoded THEN value END FROM chosen ORDER BY section, number LIMIT 1),
+           string_agg(CASE WHEN encoded THEN value ELSE replace(value, '%', '%25') END, ''
+                      ORDER BY section, number)
+    INTO plain, first, sections
+    FROM chosen;
 
     IF sections IS NULL THEN
         RETURN plain;
     END IF;
-    IF extended AND sections LIKE '%''%''%' THEN
+    IF first LIKE '%''%''%' THEN
         charset := coalesce(nullif(split_part(sections, '''', 1), ''), charset);
         sections := substring(sections FROM '^[^'']*''[^'']*''(.*)$');
     END IF;
