@@ -37,9 +37,11 @@ COMMENT ON FUNCTION mime_entity(bytea, integer, integer, text) IS
     'what the header of an entity from byte start to before stop says of it, and the byte with '
     'which its body begins; fallback is the type of one that names none';
 
--- The entities directly in another. Lines that begin with the delimiter and go on are none (a
--- boundary may be the beginning of another): after ten thousand of them, and after a thousand
--- parts, the rest is one part. The line end before a delimiter belongs to it.
+-- The entities directly in another. Lines that begin with the delimiter and go on are strays (a
+-- boundary may be the beginning of another). After a thousand parts the rest is one part, and so it
+-- is after ten strays and the multipart's share, by its bytes, of a thousand: a whole level of a
+-- message is worth a thousand, or a hostile one would have them in each of a thousand multiparts.
+-- The line end before a delimiter belongs to it.
 CREATE OR REPLACE FUNCTION mime_children(raw bytea, content_type text, boundary text, encoding text,
                                          body integer, stop integer)
 RETURNS TABLE (number integer, child_start integer, child_stop integer)
@@ -53,6 +55,8 @@ DECLARE
     behind         integer;
     line           text;
     dashes         text;
+    strays         integer := 0;
+    most_strays    bigint;
 BEGIN
     number := 0;
     IF content_type IN ('message/rfc822', 'message/global') THEN
@@ -67,14 +71,16 @@ BEGIN
         RETURN;
     END IF;
     delimiter := pg_catalog.convert_to(E'\n--' || boundary, 'UTF8');
-    FOR look IN 1 .. 10 * most LOOP
+    most_strays := 10 + most::bigint * (stop - body) / octet_length(raw);
+    LOOP
         place := bytes_position(raw, delimiter, place, stop);
-        EXIT WHEN place IS NULL OR number = most;
+        EXIT WHEN place IS NULL OR number = most OR strays > most_strays;
         behind := place + octet_length(delimiter);
         line := encode(substring(raw FROM behind FOR least(stop - behind, 100)), 'escape');
         dashes := substring(line FROM '^((?:--)?)[ \t]*\r?(?:\n|$)');
         IF dashes IS NULL OR (strpos(line, E'\n') = 0 AND behind + 100 < stop) THEN
             place := place + 1;
+            strays := strays + 1;
             CONTINUE;
         END IF;
         IF child_start IS NOT NULL THEN

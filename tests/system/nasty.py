@@ -71,6 +71,8 @@ NASTY = {
     "nothing but delimiters": MULTIPART % b"b" + b"--b\r\n--b\r\n--b",
     "a multipart in its own header": MULTIPART % b"b" + b"--b\r\nContent-Type: text/plain\r\n--b--",
     "almost delimiters": MULTIPART % b"b" + b"--bb\r\n" * 100_000,
+    "almost delimiters in many parts": MULTIPART % b"b" + b"".join(
+        b"--b\r\n" + MULTIPART % b"c%d" % part + b"--c%dx\r\n" % part * 100 for part in range(100)),
     "a delimiter and spaces": MULTIPART % b"b" + b"--b" + b" " * 100_000 + b"\r\n",
     "a thousand levels": nested(1000),
     "a hundred thousand parts": many_parts(100_000),

@@ -331,6 +331,24 @@ def test_what_is_too_deep_is_shown_whole(parts):
     assert b"\r\n\r\ntext\r\n" in rows[-1][6]
 
 
+def test_what_begins_like_a_delimiter_is_looked_at_a_thousand_times(parts):
+    for strays, want in (900, [b"--bb\r\n" * 899 + b"--bb", b"x"]), (1100, None):
+        got = [row[6] for row in parts(multipart(b"b", b"--b\r\n\r\n", b"--bb\r\n" * strays,
+                                                 b"--b\r\n\r\nx\r\n--b--\r\n"))]
+        assert got == want if want else len(got) == 1
+
+
+def test_many_multiparts_share_what_they_are_looked_at(connection, parts):
+    with connection.cursor() as cursor:
+        cursor.execute("BEGIN; SET LOCAL track_functions = 'all'")
+        assert len(parts(NASTY["almost delimiters in many parts"])) == 100
+        cursor.execute("SELECT calls FROM pg_stat_xact_user_functions"
+                       " WHERE funcname = 'bytes_position'")
+        (calls,), = cursor.fetchall()
+        cursor.execute("COMMIT")
+    assert 100 * 10 < calls < 100 * 25
+
+
 def test_the_first_thousand_of_many_parts(parts):
     for count in (999, 5000):
         assert [row[:1] + row[6:7] for row in parts(many_parts(count))] == [
