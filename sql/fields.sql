@@ -6,8 +6,8 @@
 --
 -- The escape form is what header_field works on, for the same reason, and slices grow as there. Of
 -- a header that goes on behind the last slice those fields are known that begin in it, and the body
--- begins behind the next empty line. But a line that can be no field ends the header however long it
--- is: a text of one line is no header, and no name of a field has a thousand characters.
+-- begins behind the next empty line. But a line that can be no field ends the header however long
+-- it is: a text of one line is no header, and no name of a field has a thousand characters.
 CREATE OR REPLACE FUNCTION header_extent(raw bytea, start integer, stop integer,
                                          OUT fields text, OUT body integer)
 LANGUAGE plpgsql IMMUTABLE STRICT

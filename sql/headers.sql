@@ -4,10 +4,10 @@
 -- as text whatever the message holds. What is not found in 64 kB is not there, and a field ends
 -- there: a header of nothing but short lines is slow to take apart, and its sender pays nothing.
 --
--- What a header is, header_extent says. But a list of a mailbox asks for fifty subjects, so before it
--- is asked, the field is looked for in a smaller slice, as nearly every mailer writes it: a line that
--- begins with the name and a colon, neither folded nor long, behind lines that are fields or the rest
--- of one. Whatever is not just so is left to the careful way.
+-- What a header is, header_extent says. But a list of a mailbox asks for fifty subjects, so before
+-- it is asked, the field is looked for in a smaller slice, as nearly every mailer writes it: a line
+-- that begins with the name and a colon, neither folded nor long, behind lines that are fields or
+-- the rest of one. Whatever is not just so is left to the careful way.
 CREATE OR REPLACE FUNCTION header_field(raw bytea, field text) RETURNS text
 LANGUAGE plpgsql IMMUTABLE STRICT SECURITY DEFINER
 SET search_path FROM CURRENT

@@ -15,6 +15,7 @@ DECLARE
     fields text;
     type   text;
     used   text;
+    given  text;
 BEGIN
     SELECT e.fields, e.body INTO fields, body FROM header_extent(raw, start, stop) AS e;
     type := header_value(fields, 'content-type');
@@ -24,11 +25,16 @@ BEGIN
         lower(substring(type FROM '^([^][ \t()<>@,;:\\"/?=]+/[^][ \t()<>@,;:\\"/?=]+)')
               COLLATE "C"), 'text/plain') END;
     charset := lower(mime_parameter(type, 'charset') COLLATE "C");
-    boundary := rtrim(mime_parameter(type, 'boundary'));
+    -- RFC 2046 has 70 characters at most, none of which ends a line: one that holds line ends could
+    -- begin within itself, and long ones cost their length at each place.
+    given := rtrim(mime_parameter(type, 'boundary'));
+    boundary := CASE WHEN octet_length(given) <= 200 AND given !~ '[\x01-\x1f\x7f]'
+                     THEN given END;
     disposition := lower(substring(used FROM '^([^ \t;()]+)') COLLATE "C");
-    -- Encoded words have no place in a parameter, but many put them there, and all read them.
-    filename := header_decode(coalesce(mime_parameter(used, 'filename'),
-                                       mime_parameter(type, 'name')));
+    -- Encoded words have no place in a parameter, but many put them there, and all read them; a name
+    -- that is longer than names are, in each of a thousand parts, is not worth the work.
+    given := coalesce(mime_parameter(used, 'filename'), mime_parameter(type, 'name'));
+    filename := CASE WHEN length(given) <= 1000 THEN header_decode(given) ELSE given END;
     encoding := substring(header_value(fields, 'content-transfer-encoding') FROM '^([^ \t;()]+)');
 END
 $$;

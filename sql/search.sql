@@ -14,9 +14,10 @@ COMMENT ON FUNCTION words_occur(text, text) IS
 
 -- As inbox, with its order, its pages, and its reasons; but a message is looked into before it is
 -- known whether it counts, and how many of a mailbox do nobody knows. So no more than a thousand
--- are looked at, which takes about half a second, and one at a time: a full page ends the work.
--- (LIMIT 1 says to the planner what it says in emails.sql.) Who wants to look further back says
--- before what.
+-- are looked at, and one at a time: a full page ends the work. (LIMIT 1 says to the planner what it
+-- says in emails.sql.) Who wants to look further back says before what. Of a field, 2048 characters
+-- are decoded, more than a subject has and less than inbox takes for its fifty: a thousand hostile
+-- ones are to take seconds.
 --
 -- The sender is what a reader takes for it, the field From, which anybody can write, or the
 -- reverse-path.
@@ -53,9 +54,9 @@ BEGIN
                         FROM messages
                         WHERE messages.id = d.message_id AND messages.received_at = d.received_at
                         LIMIT 1) AS m,
-               LATERAL (SELECT left(header_decode(left(header_value(e.fields, 'subject'), 8192)),
+               LATERAL (SELECT left(header_decode(left(header_value(e.fields, 'subject'), 2048)),
                                     1000) AS subject,
-                               left(header_decode(left(header_value(e.fields, 'from'), 8192)),
+                               left(header_decode(left(header_value(e.fields, 'from'), 2048)),
                                     1000) AS header_from
                         FROM header_extent(m.raw, 1, least(octet_length(m.raw), 65536) + 1) AS e
                         LIMIT 1) AS shown
@@ -71,4 +72,5 @@ $$;
 COMMENT ON FUNCTION inbox_search(text, text, text, integer, timestamptz) IS
     'the newest unexpired mail of a mailbox (any case) with all words of in_subject in its subject, '
     'and all of in_sender in its field From or its reverse-path, in any case; received before a '
-    'moment if one is given; pages are those of inbox; looks at the newest 1000 messages';
+    'moment if one is given; pages are those of inbox; looks at the newest 1000 messages, and at '
+    'the first 2048 characters of a field';

@@ -67,6 +67,11 @@ NASTY = {
     "boundary that is not there": MULTIPART % b"b" + b"text\r\n",
     "boundary of a hundred thousand": MULTIPART % (b"b" * 100_000) + b"--" + b"b" * 100_000,
     "boundary with 8 bits": MULTIPART % b"\xff\xc3" + b"--\xff\xc3\r\n\r\nx\r\n",
+    "boundary of lines": b"Content-Type: multipart/mixed; boundary*=utf-8''b" + b"%0A--b" * 500
+                         + b"\r\n\r\n" + b"\n--b" * 5000 + b"\r\n\r\nx",
+    "file names of broken words": MULTIPART % b"b" + (
+        b"--b\r\nContent-Disposition: x; filename=\"" + b"=?utf-8?Q?=FF?= " * 500
+        + b"\"\r\n\r\n") * 20,
     "unterminated multipart": MULTIPART % b"b" + b"--b\r\n\r\nx",
     "nothing but delimiters": MULTIPART % b"b" + b"--b\r\n--b\r\n--b",
     "a multipart in its own header": MULTIPART % b"b" + b"--b\r\nContent-Type: text/plain\r\n--b--",

@@ -236,6 +236,9 @@ FILENAMES = [
     (b'attachment; filename="=?utf-8?Q?gr=C3=BCn.txt?="', "grün.txt"),
     (b'attachment; filename="gr\xc3\xbcn.txt"', "grün.txt"),
     (b'attachment; filename="gr\xfcn.txt"', "grün.txt"),
+    (b'attachment; filename="=?utf-8?Q?=C3=BC?=' + b"x" * 980 + b'"', "ü" + "x" * 980),
+    (b'attachment; filename="=?utf-8?Q?=C3=BC?=' + b"x" * 990 + b'"',
+     "=?utf-8?Q?=C3=BC?=" + "x" * 990),
     (b'attachment; filename="../../etc/passwd"', "../../etc/passwd"),
 ]
 
@@ -280,6 +283,13 @@ STRUCTURES = [
     (multipart(b"b", b"text\r\n"), [("1", b"text\r\n")]),
     (multipart(b"b", b"--b--\r\ntext\r\n"), [("1", b"--b--\r\ntext\r\n")]),
     (b"Content-Type: multipart/mixed\r\n\r\n--b\r\n\r\n1", [("1", b"--b\r\n\r\n1")]),
+    # a boundary that is none
+    (b"Content-Type: multipart/mixed; boundary*=''b%0A--b\r\n\r\n--b\n--b\n\n1",
+     [("1", b"--b\n--b\n\n1")]),
+    (multipart(b"b\tb", b"--b\tb\r\n\r\n1"), [("1", b"--b\tb\r\n\r\n1")]),
+    (multipart(b"b" * 200, b"--" + b"b" * 200 + b"\r\n\r\n1"), [("1", b"1")]),
+    (multipart(b"b" * 201, b"--" + b"b" * 201 + b"\r\n\r\n1"),
+     [("1", b"--" + b"b" * 201 + b"\r\n\r\n1")]),
     # messages: with one part, with several, a digest, encoded although they must not be
     (body(b"Subject: x\r\n\r\n1", kind=b"message/rfc822"), [("1", b"Subject: x\r\n\r\n1"),
                                                             ("1.1", b"1")]),

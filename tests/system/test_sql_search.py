@@ -132,6 +132,19 @@ def test_expired_mail_is_not_found(connection, search):
         cursor.execute("SELECT set_retention('7 days')")
 
 
+def test_of_a_long_field_the_beginning_is_decoded(connection, search):
+    """The list has all of it, of no more messages than it shows."""
+    words = b"=?utf-8?Q?=C3=BC?= " * 200
+    add_mail(connection, clock(connection) - SECOND, ["long@x.example"],
+             b"From: " + words + b"\r\nSubject: " + words + b"\r\n\r\n")
+    whole = 2048 // 19
+    assert search("subject, header_from", username="long") == [
+        ("ü" * whole + " =?utf-8?Q?=C3=B",) * 2]
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT subject FROM inbox('long')")
+        assert cursor.fetchall() == [("ü" * 200,)]
+
+
 def test_of_hostile_messages(connection, search):
     now = clock(connection) - SECOND
     for name, raw in NASTY.items():
