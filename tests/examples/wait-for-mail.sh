@@ -6,12 +6,12 @@ end=$(($(date +%s) + ${2:-60}))
 while :; do
     link=$(psql -X -q -A -t -v ON_ERROR_STOP=1 -v address="${1:?}" "${DATABASE_URL:?}" <<'SQL'
 SELECT link FROM emails, LATERAL (
-    SELECT substring(replace(content_text, '&amp;', '&')
-                     FROM 'https?://[^\s<>"]*[^\s<>"''.,;:!?)}\]]') AS link
-    FROM message_parts(message_id) WHERE content_type IN ('text/plain', 'text/html')
-    ORDER BY content_type DESC) AS part
+    SELECT link FROM message_parts(message_id) WITH ORDINALITY,
+         substring(replace(content_text, '&amp;', '&')
+                   FROM 'https?://[^\s<>"]*[^\s<>"''.,;:!?)}\]]') AS link
+    WHERE content_type IN ('text/plain', 'text/html') AND link IS NOT NULL
+    ORDER BY content_type DESC, ordinality LIMIT 1) AS part
 WHERE username = address_username(:'address') AND lower(recipient) = lower(:'address')
-  AND link IS NOT NULL
 ORDER BY received_at DESC LIMIT 1
 SQL
     ) || exit 1

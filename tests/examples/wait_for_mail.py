@@ -9,11 +9,12 @@ import time
 import psycopg2
 
 LINK = r"""SELECT link FROM emails, LATERAL (
-    SELECT substring(replace(content_text, '&amp;', '&')
-                     FROM 'https?://[^\s<>"]*[^\s<>"''.,;:!?)}\]]') AS link
-    FROM message_parts(message_id) WHERE content_type IN ('text/plain', 'text/html')
-    ORDER BY content_type DESC) AS part
-WHERE username = address_username(%s) AND lower(recipient) = lower(%s) AND link IS NOT NULL
+    SELECT link FROM message_parts(message_id) WITH ORDINALITY,
+         substring(replace(content_text, '&amp;', '&')
+                   FROM 'https?://[^\s<>"]*[^\s<>"''.,;:!?)}\]]') AS link
+    WHERE content_type IN ('text/plain', 'text/html') AND link IS NOT NULL
+    ORDER BY content_type DESC, ordinality LIMIT 1) AS part
+WHERE username = address_username(%s) AND lower(recipient) = lower(%s)
 ORDER BY received_at DESC LIMIT 1"""
 
 address, end = sys.argv[1], time.monotonic() + float((sys.argv[2:] or [60])[0])

@@ -10,6 +10,7 @@ import pytest
 from cluster import ROOT
 from deadline import wait_for
 from programs import READY_SECONDS
+from rows import add_mail, clock
 
 EXAMPLES = ROOT / "tests" / "examples"
 READERS = {"python": ["/usr/bin/python3", EXAMPLES / "wait_for_mail.py"],
@@ -102,6 +103,16 @@ def test_mail_that_comes_while_it_waits(cluster, pipeline, read, name, message):
     done = logged(cluster, mark)
     if name == "python":
         assert done[:2] == ["LISTEN", "SELECT link"]
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_the_first_plain_text_counts(database, read, name):
+    """Of as many as the server may put in any order, where it is not told."""
+    connection = database.connect()
+    add_mail(connection, clock(connection), ["bob@x.example"], MAIL.replace(
+        b"--=_x--", b"--=_x" + b"\r\n\r\nhttp://second.example\r\n--=_x" * 10 + b"--"))
+    connection.commit()
+    assert end_of(read(name, "bob@x.example", "0")) == (0, LINK + "\n", "")
 
 
 @pytest.mark.parametrize("name", READERS)
