@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PASS_SCHEMA_VERSION = 1 };
+enum { PASS_SCHEMA_VERSION = 2 };
 
 /* Of the ten seconds in which a program stops, those that the server may take, in milliseconds. */
 enum { PASS_STOP_PATIENCE = 5 * 1000 };

@@ -4,7 +4,7 @@
 
 /* The schema_version() that these statements are written for; a later one promises to serve them.
  */
-enum { STATEMENTS_SCHEMA_VERSION = 1 };
+enum { STATEMENTS_SCHEMA_VERSION = 2 };
 
 /* Of a session, before anything else: sets it up, and gives one row of which the second column is
  * schema_version() and the third whether the role may do what follows. Fails with class 42 where

@@ -3,6 +3,8 @@ well: tables with rows in them, and a spool, both of which the present programs 
 Where there is a history, test_upgrade.py has the former programs themselves.
 """
 
+import time
+
 import pytest
 
 from cluster import ROOT
@@ -69,6 +71,30 @@ def test_they_take_rows_from_storers_of_either_kind(tables):
             connection.close()
     assert tables.query("SELECT DISTINCT username, domain FROM deliveries") \
         == [("early+bird", "t.example")]
+
+
+def test_new_programs_wait_for_the_new_schema(tables, programs, spool):
+    """Nor does storer try the old one, which would refuse username and domain of the first mail."""
+    tables.query("CREATE FUNCTION retention() RETURNS interval LANGUAGE sql"
+                 " RETURN interval '1 day';"
+                 " CREATE FUNCTION make_partitions(day date) RETURNS boolean LANGUAGE sql RETURN false;"
+                 " ALTER FUNCTION retention() OWNER TO mayfly_reaper;"
+                 " ALTER FUNCTION make_partitions(date) OWNER TO mayfly_reaper")
+    mail = spool.put_many(3)
+    storer = programs.storer(spool, tables, ready=False)
+    said = storer.wait_log(event="setup_error")
+    assert "version 1" in said["message"] and "schema.sql" in said["remedy"]
+    reaper = programs.reaper(spool, tables, ready=False)
+    assert "schema.sql" in reaper.wait_log(event="database_not_set_up")["advice"]
+    time.sleep(1)
+    assert not storer.is_ready() and not reaper.is_ready() and spool.new() == sorted(mail)
+    assert len(storer.log(event="setup_error")) == 1
+    upgrade(tables)
+    storer.wait_ready()
+    reaper.wait_ready()
+    spool.wait_done()
+    assert tables.query("SELECT id::text FROM messages WHERE id::text = ANY(%s) ORDER BY 1", mail) \
+        == [(id,) for id in sorted(mail)]
 
 
 def saved_spool(path):

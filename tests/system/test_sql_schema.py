@@ -46,7 +46,7 @@ def test_loading_says_nothing_and_again_changes_nothing(cluster, empty_database)
     assert len(first) > 100
     assert load(cluster, empty_database) == ""
     assert empty_database.query(SHAPE) == first
-    assert empty_database.value("SELECT schema_version()") == 1
+    assert empty_database.value("SELECT schema_version()") == 2
 
 
 def test_loading_keeps_mail_and_settings(cluster, database):
@@ -84,7 +84,7 @@ def test_many_at_once(cluster, empty_database):
     with concurrent.futures.ThreadPoolExecutor(6) as pool:
         said = [pool.submit(load, cluster, empty_database) for _ in range(6)]
         assert {each.result() for each in said} == {""}
-    assert empty_database.value("SELECT schema_version()") == 1
+    assert empty_database.value("SELECT schema_version()") == 2
 
 
 def test_two_databases_at_once(cluster):
