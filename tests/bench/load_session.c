@@ -321,7 +321,7 @@ static void session_refused(struct load_session *session, int code)
         return;
     }
     char what[] = "refused with 000";
-    snprintf(what, sizeof what, "refused with %03d", code % 1000);
+    snprintf(what, sizeof what, "refused with %03u", (unsigned)code % 1000);
     session_complain(session, what);
     session_count_failure(session, &load->rejected);
     /* What was pipelined would have to be read, and a message that is half sent cannot be ended. */
