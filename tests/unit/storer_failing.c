@@ -210,10 +210,10 @@ static void a_check_knows_what_is_missing(void **state)
         bool failed;
         const char *sqlstate;
     } rows[] = {
-        {{"x", "1", "t"}, false, ""},
         {{"x", "2", "t"}, false, ""},
-        {{"x", "0", "t"}, true, ""},
-        {{"x", "1", "f"}, true, "42501"},
+        {{"x", "3", "t"}, false, ""},
+        {{"x", "1", "t"}, true, ""},
+        {{"x", "2", "f"}, true, "42501"},
     };
 
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
