@@ -36,56 +36,18 @@ static void connection_lost(struct pgconn *pgconn);
 static void connection_polled(struct pgconn *pgconn);
 static void connection_readable(struct pgconn *pgconn);
 
-/* Words. */
-
-static char *words_flatten(const char *text, char *words, size_t size)
-{
-    size_t length = 0;
-    for (bool space = false; *text && length + 2 < size; text++) {
-        if (strchr(" \t\r\n", *text)) {
-            space = length > 0;
-            continue;
-        }
-        if (space)
-            words[length++] = ' ';
-        space = false;
-        words[length++] = *text;
-    }
-    words[length] = '\0';
-    return words;
-}
-
-char *pgconn_words(const PGresult *result, char *words, size_t size)
-{
-    const char *primary = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
-    return words_flatten(primary ? primary : PQresultErrorMessage(result), words, size);
-}
-
-const char *pgconn_sqlstate(const PGresult *result)
-{
-    const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
-    return sqlstate ? sqlstate : "";
-}
-
-/* The server ends the session with it, as after pg_terminate_backend. */
-static bool is_fatal(const PGresult *result)
-{
-    const char *severity = PQresultErrorField(result, PG_DIAG_SEVERITY_NONLOCALIZED);
-    return severity && (strcmp(severity, "FATAL") == 0 || strcmp(severity, "PANIC") == 0);
-}
-
 /* What the server says unasked. Its parting words to an idle session come this way, too, and are
  * kept as the reason, for all that follows them is an end of file. */
 static void notice_cb(void *data, const PGresult *notice)
 {
     struct pgconn *pgconn = data;
     char words[sizeof pgconn->reason];
-    pgconn_words(notice, words, sizeof words);
-    if (is_fatal(notice)) {
+    pgwords_of(notice, words, sizeof words);
+    if (pgwords_fatal(notice)) {
         memcpy(pgconn->reason, words, sizeof words);
         return;
     }
-    log_debug("database_notice", LOG_TEXT("sqlstate", pgconn_sqlstate(notice)),
+    log_debug("database_notice", LOG_TEXT("sqlstate", pgwords_sqlstate(notice)),
               LOG_TEXT("message", words));
     if (pgconn->options.callbacks.notice_cb)
         pgconn->options.callbacks.notice_cb(pgconn, notice);
@@ -246,7 +208,7 @@ static void say_down(struct pgconn *pgconn)
 
 static void try_failed(struct pgconn *pgconn, const char *words)
 {
-    words_flatten(words, pgconn->reason, sizeof pgconn->reason);
+    pgwords_flatten(words, pgconn->reason, sizeof pgconn->reason);
     connection_finish(pgconn);
     say_down(pgconn);
 
@@ -292,7 +254,7 @@ static void connection_give_up(struct pgconn *pgconn, const char *words)
         return;
     pgconn->lost = true;
     if (pgconn->reason[0] == '\0')
-        words_flatten(words, pgconn->reason, sizeof pgconn->reason);
+        pgwords_flatten(words, pgconn->reason, sizeof pgconn->reason);
     watch_stop(pgconn);
     uv_timer_start(&pgconn->timer, timer_cb, 0, 0);
 }
@@ -323,7 +285,7 @@ static bool is_usable(const struct pgconn *pgconn)
 static bool is_end_of_session(const PGresult *result)
 {
     return result && PQresultStatus(result) == PGRES_FATAL_ERROR &&
-           (is_fatal(result) || pgconn_sqlstate(result)[0] == '\0');
+           (pgwords_fatal(result) || pgwords_sqlstate(result)[0] == '\0');
 }
 
 static void results_read(struct pgconn *pgconn)
@@ -334,7 +296,7 @@ static void results_read(struct pgconn *pgconn)
             pgconn->statements--;
         if (is_end_of_session(result)) {
             char words[sizeof pgconn->reason];
-            connection_give_up(pgconn, pgconn_words(result, words, sizeof words));
+            connection_give_up(pgconn, pgwords_of(result, words, sizeof words));
         } else {
             pgconn->copying = PQresultStatus(result) == PGRES_COPY_IN;
             pgconn->options.callbacks.result_cb(pgconn, result);

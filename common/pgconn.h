@@ -14,6 +14,8 @@
 #ifndef COMMON_PGCONN_H
 #define COMMON_PGCONN_H
 
+#include "common/pgwords.h"
+
 #include <libpq-fe.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -151,13 +153,6 @@ bool pgconn_in_transaction(const struct pgconn *pgconn);
 /* Asks the server to cancel the running statement, which then ends with 57014. A request only:
  * it goes over a connection of its own, from the pool, and may come too late. */
 void pgconn_cancel(struct pgconn *pgconn);
-
-/* What went wrong, fit for a log line: the server's or libpq's primary message on one line. DETAIL
- * is left out, because it may quote a row, and rows are mail. Returns `words`. */
-char *pgconn_words(const PGresult *result, char *words, size_t size);
-
-/* The SQLSTATE of a result, or "" when it has none (libpq's own errors). */
-const char *pgconn_sqlstate(const PGresult *result);
 
 /* The pause in milliseconds before the try after `failures` rounds in vain; `random` is any number.
  */

@@ -282,8 +282,8 @@ static void hear_result(struct pass *pass, const PGresult *result)
 
     if (status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK) {
         pass->failed = true;
-        snprintf(pass->sqlstate, sizeof pass->sqlstate, "%s", pgconn_sqlstate(result));
-        pgconn_words(result, pass->words, sizeof pass->words);
+        snprintf(pass->sqlstate, sizeof pass->sqlstate, "%s", pgwords_sqlstate(result));
+        pgwords_of(result, pass->words, sizeof pass->words);
         return;
     }
     if (pass->step == PASS_LIST || pass->step == PASS_HOLDER)

@@ -191,8 +191,8 @@ static void read_error(struct transaction *transaction, const PGresult *result)
     if (transaction->failed)
         return;
     transaction->failed = true;
-    snprintf(transaction->sqlstate, sizeof transaction->sqlstate, "%s", pgconn_sqlstate(result));
-    pgconn_words(result, transaction->words, sizeof transaction->words);
+    snprintf(transaction->sqlstate, sizeof transaction->sqlstate, "%s", pgwords_sqlstate(result));
+    pgwords_of(result, transaction->words, sizeof transaction->words);
     transaction->verdict = verdict_of(transaction->sqlstate,
                                       PQresultErrorField(result, PG_DIAG_CONSTRAINT_NAME) != NULL);
 }
@@ -235,8 +235,8 @@ void transaction_notice(struct transaction *transaction, const PGresult *notice)
         strcmp(routine, "SyncRepWaitForLSN") != 0)
         return;
     transaction->alone = true;
-    snprintf(transaction->sqlstate, sizeof transaction->sqlstate, "%s", pgconn_sqlstate(notice));
-    pgconn_words(notice, transaction->words, sizeof transaction->words);
+    snprintf(transaction->sqlstate, sizeof transaction->sqlstate, "%s", pgwords_sqlstate(notice));
+    pgwords_of(notice, transaction->words, sizeof transaction->words);
 }
 
 bool transaction_is_stored(const struct transaction *transaction)
